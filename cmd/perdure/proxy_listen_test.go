@@ -117,3 +117,46 @@ func exchanged(t *testing.T, network, address, text string) string {
 	got, _ := io.ReadAll(conn) // a reset is an end too
 	return string(got)
 }
+
+// A client that repeats a request after the proxy's own attempts is counted and warned of once, by the command as well: an AWS SDK
+// by its header, others by the same request shortly after its failure.
+func TestAClientThatRepeatsIsCounted(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/well" {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	t.Cleanup(s.Close)
+	_, url, log := serveProxy(t, "--to", s.URL, "--preset", "default", "--base-delay", "1ms", "--jitter", "0", "--max-attempts", "2", "--failure-threshold", "off")
+	address := strings.TrimPrefix(url, "http://")
+	for _, step := range []struct {
+		request string
+		count   int // after the request
+	}{
+		{"GET /a", 0},
+		{"GET /a", 1},
+		{"GET /a", 2},
+		{"GET /b", 2},
+		{"HEAD /b", 2},
+		{"GET /b?page=2", 2},
+		{"PUT /p", 2},
+		{"PUT /p", 3},
+		{"GET /well", 3},
+		{"GET /well", 3},
+		{"GET /c amz-sdk-request: attempt=1; max=3", 3},
+		{"GET /d amz-sdk-request: attempt=2; max=3", 4},
+	} {
+		line, header, _ := strings.Cut(strings.Replace(step.request, " ", "\x00", 1), " ")
+		if header != "" {
+			header += "\r\n"
+		}
+		exchanged(t, "tcp", address, strings.Replace(line, "\x00", " ", 1)+" HTTP/1.1\r\nHost: "+address+"\r\n"+header+"Connection: close\r\n\r\n")
+		_, text := getFrom(t, url+"/.perdure/metrics")
+		if want := fmt.Sprintf("\nperdure_proxy_client_retries_total %d\n", step.count); !strings.Contains(text, want) {
+			t.Errorf("after %s: %q is missing in %s", step.request, want, text)
+		}
+	}
+	if n := strings.Count(log.String(), "set the client's own attempts to one"); n != 1 {
+		t.Errorf("%d warnings: %s", n, log)
+	}
+}

@@ -84,6 +84,23 @@ func TestARequestIsNotTwo(t *testing.T) {
 	}
 }
 
+// An upgrade to HTTP/2 would be a tunnel to the upstream for requests that the proxy does not see.
+func TestNoTunnelOfHTTP2(t *testing.T) {
+	s := upstream(t, httptestfault.Responses(httptestfault.Response{Body: []byte("well")}))
+	address := serve(t, proxy.Config{}, s.URL)
+	for _, protocol := range []string{"h2c", "H2C"} {
+		text, _ := raw(t, "tcp", address, "GET / HTTP/1.1\r\nHost: "+address+"\r\nConnection: close, Upgrade, HTTP2-Settings\r\nUpgrade: "+protocol+"\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n")
+		if !strings.HasSuffix(text, "well") {
+			t.Errorf("%q", text)
+		}
+	}
+	for _, r := range s.Requests() {
+		if len(r.Header["Upgrade"])+len(r.Header["Http2-Settings"]) > 0 {
+			t.Errorf("the upstream got %v", r.Header)
+		}
+	}
+}
+
 // Without being told so, the proxy listens for this host only, and on a Unix socket for this user only.
 func TestListen(t *testing.T) {
 	for _, address := range []string{"0.0.0.0:0", ":0", "[::]:0", "192.0.2.1:0", "example.com:0", "9000", "unix:"} {

@@ -20,6 +20,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -231,6 +232,10 @@ func (p *Proxy) rewrite(r *httputil.ProxyRequest) {
 	r.Out.URL.RawQuery = r.In.URL.RawQuery
 	r.Out.Trailer = r.In.Trailer // the server fills this map when the body has ended
 	dropOwn(r.Out.Header)
+	if strings.EqualFold(r.Out.Header.Get("Upgrade"), "h2c") { // it would be a tunnel for requests that the proxy does not see
+		r.Out.Header.Del("Upgrade")
+		r.Out.Header.Del("Connection")
+	}
 	dropOwn(r.Out.Trailer)
 	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
 		if values, ok := r.In.Header[name]; ok {
