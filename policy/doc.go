@@ -10,10 +10,12 @@
 //	  load:
 //	    preset: pipeline
 //	    circuit_breaker: warehouse # shared, by name
+//	  unload:
+//	    circuit_breaker: warehouse
 //	breakers:
 //	  warehouse: {gate: wait, concurrency: 4}
 //	store: host                    # where the state of breakers lives
-//	proxy:                         # upstreams of the command perdure proxy, by path prefix or address
+//	proxy:                         # upstreams of perdure proxy, by path prefix or address
 //	  /weather: {to: "https://weather.example.com", policy: fetch}
 //
 // [Load] returns the policies of such a file as a [Set]; [Set.For] returns one of them:

@@ -4,6 +4,7 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"strings"
@@ -87,6 +88,39 @@ func TestOpenBreakerOfThePage(t *testing.T) {
 	for i, got := range []string{stderr.String(), "$ perdure status\n" + string(status)} {
 		if got, want := normal(got), normal(blocks[i][1]); got != want {
 			t.Errorf("the command prints\n%s\nand docs/shared-state.md shows\n%s", got, want)
+		}
+	}
+}
+
+// What docs/policies.md shows of check is what the command prints of the file of the page.
+func TestCheckOfThePoliciesPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/policies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindSubmatch(page)
+	shown := regexp.MustCompile("(?s)```\n\\$ perdure check policies.yaml\n(.*?)```").FindSubmatch(page)
+	if file == nil || shown == nil {
+		t.Fatal("docs/policies.md shows no file, or no output of check")
+	}
+	check := command(t, nil, "check", "policies.yaml")
+	check.Dir = t.TempDir()
+	if err := os.WriteFile(filepath.Join(check.Dir, "policies.yaml"), file[1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	printed, err := check.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest := string(printed)
+	for line := range strings.Lines(string(shown[1])) {
+		_, after, found := strings.Cut(rest, line)
+		switch {
+		case line == "...\n":
+		case found:
+			rest = after
+		default:
+			t.Fatalf("check does not print, or not in this order: %s%s", line, printed)
 		}
 	}
 }
