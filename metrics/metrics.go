@@ -8,7 +8,8 @@
 //	http.Handle("/metrics", metrics.Handler())
 //
 // Everything that a Policy governs counts: retry.Do and retry.Value, and the clients of
-// packages httpretry, awsretry, grpcretry and sqlretry. A breaker is shown once an operation
+// packages httpretry, awsretry, grpcretry and sqlretry; packages hedge and fallback have a field
+// Metrics of their own. A breaker is shown once an operation
 // with a Policy that counts has used it; [Registry.Watch] adds others.
 //
 // [Registry.Snapshot] returns the same numbers as plain structs, for other ways to expose

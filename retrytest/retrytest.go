@@ -55,7 +55,8 @@ type Log struct {
 // it, pass at once, and a Log that records them. Which waits are made does not change, and neither do events and errors:
 // a wait that exceeds the deadline of ctx still ends the operation, and a Retry-After longer than MaxRetryAfter, too. The
 // clock does not advance. Waits at a gate or for a limit of a breaker, and those of the AWS SDK, take their time:
-// use a bubble of testing/synctest for them.
+// use a bubble of testing/synctest for them. A breaker that is new has one token in its budget, so operations with it are
+// retried once until others have succeeded.
 func NoWaits(ctx context.Context) (context.Context, *Log) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	log := new(Log)

@@ -105,7 +105,7 @@ func parseRule(words []string) (r Rule, err error) {
 	}
 	var rest []string
 	if r.Fault, rest, err = parse(words[1:]); err != nil {
-		return r, err
+		return r, fmt.Errorf("%w; %s", err, allowed)
 	}
 	for _, word := range rest {
 		key, ok := strings.CutPrefix(word, "on=")

@@ -180,6 +180,9 @@ func TestEnvironment(t *testing.T) {
 			t.Errorf("%q: %v, %v", text, i, err)
 		}
 	}
+	if _, err := chaos.Parse("5% 700"); err == nil || !strings.Contains(err.Error(), `unknown fault "700"; must be ok, reset, hangup, lost, hang or a status from 100 to 599`) {
+		t.Errorf("a status that does not exist: %v", err)
+	}
 	for _, r := range []chaos.Rule{{}, {Percent: 5, Fault: chaos.Fault{Kind: chaos.Status}}, {Percent: 5, Fault: chaos.Fault{Kind: 99}}} {
 		if _, err := chaos.New(chaos.Options{Rules: []chaos.Rule{r}}); err == nil || !strings.Contains(err.Error(), "Rules[0]") {
 			t.Errorf("%+v: %v", r, err)

@@ -46,6 +46,8 @@ func (f Fault) validate() error {
 	return nil
 }
 
+const allowed = "must be ok, reset, hangup, lost, hang or a status from 100 to 599, then after=2s (with a status) or delay=2s"
+
 // ParseFault reads a fault as text: one of ok, reset, hangup, lost, hang or a status, then after=DURATION (with a status)
 // and delay=DURATION. "503 after=2s", "reset", "ok delay=300ms".
 func ParseFault(text string) (Fault, error) {
@@ -54,7 +56,7 @@ func ParseFault(text string) (Fault, error) {
 		err = fmt.Errorf("unknown word %q", redact.String(rest[0]))
 	}
 	if err != nil {
-		return Fault{}, fmt.Errorf("fault %q: %w; must be ok, reset, hangup, lost, hang or a status, then after=2s (with a status) or delay=2s", redact.String(text), err)
+		return Fault{}, fmt.Errorf("fault %q: %w; %s", redact.String(text), err, allowed)
 	}
 	return f, nil
 }
