@@ -65,7 +65,7 @@ type Breaker struct {
 	places  *places.Places // nil without a Config.Concurrency
 
 	name   string           // redacted
-	key    string           // name as passed to New, for the store
+	key    string           // for the store: name as passed to New if it is in memory, else redacted
 	config Config           // as passed to New
 	err    error            // why the Config is not valid; nil if it is
 	store  cell.Store       // never nil
@@ -80,7 +80,8 @@ type Breaker struct {
 }
 
 // New returns a breaker. It never fails: if c is not valid, the breaker admits no
-// call and Acquire returns the [*ConfigError]; see [Config.Validate].
+// call and Acquire returns the [*ConfigError]; see [Config.Validate]. A Store outside of the
+// process gets name without its secrets: names that differ only in a secret are one there.
 func New(name string, c Config) *Breaker {
 	b := &Breaker{name: redact.String(name), key: name, config: c, clock: time.Now, err: c.Validate()}
 	b.refused.Store(newRefused(OpenError{}, ^packedState(0))) // matches no call: no breaker has that state
@@ -88,13 +89,16 @@ func New(name string, c Config) *Breaker {
 		b.store = new(cell.Memory)
 	} else {
 		b.store = cell.Unseal(c.Store)
+		if _, ok := c.Store.(*Memory); !ok {
+			b.key = b.name // others write it to a file, or send it
+		}
 	}
 	made := make(chan struct{}) // a store may apply a remote state at once
 	defer close(made)
 	if b.err == nil {
 		b.ceiling = Tokens(c.Budget * float64(Token))
 	}
-	b.cell = b.store.Cell(name, cell.Client{OnRemote: func(fetch cell.FetchRemote) { <-made; b.applyRemote(fetch) }, Ceiling: int64(b.ceiling), Gate: c.Gate != NoGate})
+	b.cell = b.store.Cell(b.key, cell.Client{OnRemote: func(fetch cell.FetchRemote) { <-made; b.applyRemote(fetch) }, Ceiling: int64(b.ceiling), Gate: c.Gate != NoGate})
 	hot := seam.Of(b)
 	hot.Cell = b.cell
 	if b.err != nil {

@@ -197,7 +197,7 @@ func redacted(address string) string {
 
 // summary returns the address of the server, the prefix and the node, and no password.
 func (o Options) summary() string {
-	where := redact.String(o.URL)
+	where := o.URL
 	if o.URL == "" {
 		hosts := make([]string, len(o.Addresses))
 		for i, address := range o.Addresses {
@@ -205,7 +205,7 @@ func (o Options) summary() string {
 		}
 		where = strings.Join(hosts, ", ")
 	}
-	return "redisstore.Options(" + where + ", prefix " + strconv.Quote(o.Prefix) + ", node " + strconv.Quote(o.Node) + ")"
+	return redact.String("redisstore.Options(" + where + ", prefix " + strconv.Quote(o.Prefix) + ", node " + strconv.Quote(o.Node) + ")")
 }
 
 // Format prints the address of the server, the prefix and the node for every verb, and

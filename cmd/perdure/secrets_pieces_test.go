@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -16,10 +18,13 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/fallback"
 	"github.com/seed-0f2c7998/perdure/hedge"
+	"github.com/seed-0f2c7998/perdure/hoststore"
 	"github.com/seed-0f2c7998/perdure/internal/secrettest"
 	"github.com/seed-0f2c7998/perdure/metrics"
 	"github.com/seed-0f2c7998/perdure/policy"
+	"github.com/seed-0f2c7998/perdure/redisstore"
 	"github.com/seed-0f2c7998/perdure/retry"
+	"github.com/seed-0f2c7998/perdure/retrytest"
 	"github.com/seed-0f2c7998/perdure/retrytest/chaos"
 )
 
@@ -28,6 +33,7 @@ func piecesWithSecrets(t *testing.T, paths map[string]func(*listener)) {
 	t.Helper()
 	for name, path := range map[string]func(*testing.T, *listener, string){
 		"metrics": throughMetrics, "fallback": throughFallback, "hedge": throughHedge, "chaos": throughChaos, "policy": throughPolicy,
+		"script": throughScript, "hoststore": throughHostStore, "redisstore": throughRedisStore,
 	} {
 		paths[name] = func(l *listener) {
 			for _, text := range secrettest.Texts() {
@@ -117,19 +123,9 @@ func throughChaos(t *testing.T, l *listener, text string) {
 func throughPolicy(t *testing.T, l *listener, text string) {
 	t.Helper()
 	log, _ := l.loggers()
-	quoted := "'" + strings.ReplaceAll(text, "'", "''") + "'"
 	path := filepath.Join(t.TempDir(), "policies.yaml")
 	var set *policy.Set
-	for _, file := range []string{
-		"policies: {x: {max_attempts: 3}}\nstore: memory\n",
-		"policies: {x: {max_attempts: " + quoted + "}}\n",
-		"policies: {x: {max_attempts: 0}} # " + text + "\n# " + text + "\n",
-		"policies:\n  " + quoted + ": {max_attempts: 0}\n",
-		"policies: {x: {" + quoted + ": 3}}\n",
-		"policies: {x: {preset: " + quoted + "}}\n",
-		"policies: {x: {name: " + quoted + ", circuit_breaker: " + quoted + "}}\n",
-		"store: " + quoted + "\n", "store: " + text + "\n", "- " + text + "\n", text + "\n", "policies: [" + text + "\n",
-	} {
+	for _, file := range policyFiles(text) {
 		if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -150,5 +146,92 @@ func throughPolicy(t *testing.T, l *listener, text string) {
 		if p, err := loaded.For("x"); err == nil {
 			fmt.Fprintln(&l.out, p.Name, p.Breaker)
 		}
+	}
+}
+
+// throughScript has the text as steps of a script that are wrong.
+func throughScript(t *testing.T, l *listener, text string) {
+	t.Helper()
+	for _, step := range []string{text, "503 " + text, "503 after=" + text, "ok delay=" + text + " x2"} {
+		func() {
+			defer func() { fmt.Fprintln(&l.out, "panic:", recover()) }()
+			retrytest.Script("ok", step)
+		}()
+	}
+}
+
+// throughHostStore has all texts as keys, and shows the names and bytes of all files.
+func throughHostStore(t *testing.T, l *listener, text string) {
+	t.Helper()
+	if text != secrettest.Texts()[0] {
+		return // one file has them all
+	}
+	dir := t.TempDir()
+	log, _ := l.loggers()
+	store := hoststore.OpenWithLog(dir, log)
+	defer store.Close()
+	c := l.breaker()
+	c.Store, c.Log = store, log
+	p := l.policy()
+	for _, text := range secrettest.Texts() {
+		p.Name, p.Breaker = text, circuit.New("key "+text, c)
+		l.ended(retry.Do(t.Context(), &p, func(context.Context) error { return retry.Transient(errors.New(text)) }))
+	}
+	held := 0
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			content, failed := os.ReadFile(path)
+			fmt.Fprintf(&l.out, "%s %s", path, bytes.ReplaceAll(content, []byte{0}, nil))
+			held, err = held+bytes.Count(content, []byte("key ")), failed
+		}
+		return err
+	})
+	if err != nil || held == 0 {
+		t.Errorf("%d keys in the files, %v", held, err)
+	}
+}
+
+// throughRedisStore has the text as the URL, as an address and in other options, some of which are wrong. No server listens.
+func throughRedisStore(t *testing.T, l *listener, text string) {
+	t.Helper()
+	log, _ := l.loggers()
+	all := []redisstore.Options{
+		{URL: text}, {URL: "redis://" + text}, {Addresses: []string{text}},
+		{URL: "redis://127.0.0.1:1", Node: text + "\n"}, {URL: "redis://127.0.0.1:1", Prefix: text},
+		{Addresses: []string{"127.0.0.1:1"}, Username: text}, {Addresses: []string{"127.0.0.1:1"}, SentinelUsername: text},
+	}
+	for _, scheme := range []string{"redis", "rediss", "valkey", "valkeys"} {
+		all = append(all, redisstore.Options{URL: scheme + "://user:" + secrettest.Password + "@127.0.0.1:1/0"})
+	}
+	all = append(all, redisstore.Options{URL: "unix://user:" + secrettest.Password + "@/absent/s?db=0"})
+	for _, o := range all {
+		o.Log, o.Sync = log, 10*time.Millisecond
+		fmt.Fprintf(&l.out, "%v %+v %#v\n", o, o, o)
+		store, err := redisstore.Open(o)
+		l.ended(err)
+		if err != nil {
+			continue
+		}
+		fmt.Fprintln(&l.out, store.Err(), store)
+		store.Close()
+	}
+}
+
+// policyFiles returns policy files with the text as a name, as a value and beside what is wrong. The first is valid.
+func policyFiles(text string) []string {
+	quoted := "'" + strings.ReplaceAll(text, "'", "''") + "'"
+	return []string{
+		"policies: {x: {max_attempts: 3}, seen: {}}\nstore: memory\n",
+		"policies: {x: {max_attempts: " + quoted + "}}\n",
+		"policies: {x: {max_attempts: 0}} # " + text + "\n# " + text + "\n",
+		"policies:\n  " + quoted + ": {max_attempts: 0}\n",
+		"policies: {x: {" + quoted + ": 3}}\n",
+		"policies: {x: {preset: " + quoted + "}}\n",
+		"policies: {x: {name: " + quoted + ", circuit_breaker: " + quoted + "}}\n",
+		"policies:\n  " + quoted + ": {max_attempts: 3, circuit_breaker: b}\nbreakers: {b: {failure_threshold: 3}}\n",
+		"breakers:\n  " + quoted + ": {failure_threshold: 3}\npolicies: {x: {circuit_breaker: " + quoted + "}}\n",
+		"breakers:\n  " + quoted + ": {failure_threshold: " + quoted + "}\n",
+		"proxy: {/seen: {to: " + quoted + "}}\n", "proxy:\n  " + quoted + ": {to: http://a.test}\n", "proxy: {/seen: {to: http://a.test, policy: " + quoted + "}}\n",
+		"store: " + quoted + "\n", "store: " + text + "\n", "- " + text + "\n", text + "\n", "policies: [" + text + "\n",
 	}
 }

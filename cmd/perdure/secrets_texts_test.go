@@ -154,3 +154,37 @@ func holds(t *testing.T, path, text string) (found bool) {
 	}
 	return found
 }
+
+// No text with a secret is in what perdure check and plan say of a policy file, wherever in the file it is.
+func TestPolicyFilesWithSecrets(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "p.yaml")
+	for i := range policyFiles("") {
+		written := ""
+		for j, text := range secrettest.Texts() {
+			content := policyFiles("seen " + text)[i]
+			if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			output, err := os.Create(filepath.Join(dir, "output"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			args := [][]string{{"check"}, {"check", "--json"}, {"plan", "--config"}}[j%3]
+			a := &app{stdin: os.Stdin, stdout: output, stderr: output}
+			a.main(t.Context(), append(args, path))
+			output.Close()
+			said, err := os.ReadFile(output.Name())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, found := range secrettest.Find(string(said)) {
+				t.Errorf("%s of %q says %s", args, content, found)
+			}
+			written += string(said)
+		}
+		if !strings.Contains(written, "seen") {
+			t.Errorf("%q: nothing is said of it\n%.500s", policyFiles("TEXT")[i], written)
+		}
+	}
+}
