@@ -21,9 +21,9 @@ type object map[string]any
 // these reasons only: values that contradict each other; the name of a breaker or policy that
 // the file lacks; a number in quotes, a duration or a rate that is out of range; a number in
 // another notation than decimal, such as 0x10 or, for a whole number, 7.0; a misspelt word in
-// retry_on or ignore_on; a name of more than 200 bytes; a path of proxy twice, with and
-// without a slash at its end, or an invalid host; aliases, anchors, tags, a second document,
-// and the limits of size.
+// retry_on or ignore_on; a name of more than 200 bytes; an invalid path, address or host in
+// proxy, or a path twice, with and without a slash at its end; aliases, anchors, tags, a
+// second document, and the limits of size.
 func Schema() []byte {
 	policies := properties(policySection)
 	policies[breakerSection] = anyOf(

