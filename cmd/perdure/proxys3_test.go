@@ -84,7 +84,7 @@ func TestTheClientsKeyIsPrintedOnce(t *testing.T) {
 	}
 }
 
-// Credentials that the store calls expired are fetched again, and the attempt is signed with the new ones. If there are none,
+// Credentials that the store calls expired are fetched again, and the attempt is signed with the new ones. If they cannot be fetched,
 // the client gets an error of S3.
 func TestCredentialsExpireInTheMiddle(t *testing.T) {
 	for name, tt := range map[string]struct {
