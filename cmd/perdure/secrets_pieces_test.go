@@ -196,9 +196,13 @@ func throughRedisStore(t *testing.T, l *listener, text string) {
 	t.Helper()
 	log, _ := l.loggers()
 	all := []redisstore.Options{
-		{URL: text}, {URL: "redis://" + text}, {Addresses: []string{text}},
-		{URL: "redis://127.0.0.1:1", Node: text + "\n"}, {URL: "redis://127.0.0.1:1", Prefix: text},
-		{Addresses: []string{"127.0.0.1:1"}, Username: text}, {Addresses: []string{"127.0.0.1:1"}, SentinelUsername: text},
+		{URL: text},
+		{URL: "redis://" + text},
+		{Addresses: []string{text}},
+		{URL: "redis://127.0.0.1:1", Node: text + "\n"},
+		{URL: "redis://127.0.0.1:1", Prefix: text},
+		{Addresses: []string{"127.0.0.1:1"}, Username: text},
+		{Addresses: []string{"127.0.0.1:1"}, SentinelUsername: text},
 	}
 	for _, scheme := range []string{"redis", "rediss", "valkey", "valkeys"} {
 		all = append(all, redisstore.Options{URL: scheme + "://user:" + secrettest.Password + "@127.0.0.1:1/0"})

@@ -173,7 +173,7 @@ func TestPolicyFilesWithSecrets(t *testing.T) {
 			args := [][]string{{"check"}, {"check", "--json"}, {"plan", "--config"}}[j%3]
 			a := &app{stdin: os.Stdin, stdout: output, stderr: output}
 			a.main(t.Context(), append(args, path))
-			output.Close()
+			_ = output.Close() // what it has is read below
 			said, err := os.ReadFile(output.Name())
 			if err != nil {
 				t.Fatal(err)
