@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/fallback"
 	"github.com/seed-0f2c7998/perdure/hedge"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/httpretry/httptestfault"
@@ -83,10 +84,14 @@ func (s *storm) operation(registry *metrics.Registry, attempt func(context.Conte
 		}
 	}
 	if s.hedged {
-		h, once := &hedge.Hedge[struct{}]{Name: p.Name, Percentile: 0.6, Ratio: 1, Metrics: registry}, attempt
+		h, once := &hedge.Hedge[struct{}]{Name: p.Name, Percentile: 0.1, Min: time.Millisecond, Ratio: 0.1, Metrics: registry}, attempt
 		attempt = func(ctx context.Context) error { return hedge.Do(ctx, h, once) }
 	}
-	return func(ctx context.Context) error { return retry.Do(ctx, &p, attempt) }
+	replaced := fallback.Policy{Name: p.Name, Metrics: registry, Observe: func(context.Context, fallback.Event) {}}
+	return func(ctx context.Context) error {
+		return fallback.Do(ctx, &replaced, func(ctx context.Context) error { return retry.Do(ctx, &p, attempt) },
+			func(context.Context, error) error { return nil })
+	}
 }
 
 // rage plays each storm again and again, at a load that two processors bear, until the test ends.
@@ -99,6 +104,10 @@ func rage(t *testing.T, registry *metrics.Registry) {
 		socket := filepath.Join(t.TempDir(), "backend")
 		do := s.operation(registry, (&livestorm.Link{Socket: socket}).Do)
 		scenario := livestorm.At(120, s.scenario)
+		scenario.Duration = time.Hour
+		if len(scenario.Faults) > 0 {
+			scenario.Duration = 11 * time.Second // the fault is over after 9
+		}
 		running.Go(func() {
 			for seed := uint64(i); ctx.Err() == nil; seed += 100 { //nolint:gosec // small
 				start := time.Now()
