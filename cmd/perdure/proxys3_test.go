@@ -93,7 +93,7 @@ func TestCredentialsExpireInTheMiddle(t *testing.T) {
 	}{
 		"renewed":     {"", ""},
 		"not renewed": {"echo no-more-sessions >&2; exit 1", "no AWS credentials"},
-		"hangs":       {"exec >/dev/null 2>&1; sleep 9", "RequestTimeout"},
+		"hangs":       {"exec >/dev/null 2>&1; sleep 12", "RequestTimeout"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
