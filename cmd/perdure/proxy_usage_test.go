@@ -3,16 +3,16 @@
 package main
 
 import (
-	"errors"
+	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/seed-0f2c7998/perdure/internal/servertest"
 )
 
 // Each bad value of a flag ends the proxy before it serves, with 64 and an error that names flag, value and what is allowed.
@@ -106,9 +106,15 @@ func ended(t *testing.T, args ...string) (code int, text string) {
 	var stderr strings.Builder
 	c.Stderr = &stderr
 	start(t, c)
-	defer time.AfterFunc(time.Minute, func() { _ = c.Process.Kill() }).Stop() // it serves
-	if exit, ok := errors.AsType[*exec.ExitError](c.Wait()); ok {
-		code = exit.ExitCode()
-	}
-	return code, stderr.String()
+	exited := make(chan struct{})
+	go func() { _ = c.Wait(); close(exited) }()
+	servertest.Until(t, fmt.Sprintf("%q has ended", args), func() bool { // it does not serve
+		select {
+		case <-exited:
+			return true
+		default:
+			return false
+		}
+	})
+	return c.ProcessState.ExitCode(), stderr.String()
 }
