@@ -112,7 +112,7 @@ integration: servers ## run the tests with the build tag integration, against th
 	echo "$(GO) test -tags integration -count=1 -timeout 30m" $$dirs; \
 	$(GO) test -tags integration -count=1 -timeout 30m -run "^($$names)$$" $$dirs
 
-kill: ## kill each kind of copy 250 times, at random moments, and check what is left
+kill: ## kill each kind of copy and sync 250 times, at random moments, and check what is left
 	PERDURE_TEST_KILLS=250 $(GO) test -tags integration -count=1 -timeout 120m -v -run '^TestKills$$' ./cmd/perdure
 
 # The files of the tests whose seed `make long` draws at random.

@@ -116,6 +116,7 @@ type killing struct {
 	from string // a kind of source
 	to   string // a kind of destination
 	many bool
+	sync bool // which deletes what the source has not
 }
 
 func killings() []killing {
@@ -128,6 +129,9 @@ func killings() []killing {
 		{name: "http to s3", from: "http", to: "s3"},
 		{name: "-r up", from: "file", to: "s3", many: true},
 		{name: "-r down", from: "s3", to: "file", many: true},
+		{name: "sync up", from: "file", to: "s3", many: true, sync: true},
+		{name: "sync down", from: "s3", to: "file", many: true, sync: true},
+		{name: "sync between stores", from: "s3", to: "s3", many: true, sync: true},
 		{name: "run", from: "file", to: "run"},
 	}
 }
@@ -158,10 +162,18 @@ func (k killing) prepared(t *testing.T, m *mortal) (want map[string]string, ther
 	switch {
 	case k.to == "run":
 		m.args = []string{"run", "--name", "k", "--", "/bin/sh", "-c", `cp "$1" "$2.$$" && mv "$2.$$" "$2"`, "sh", filepath.Join(m.home, "from-x"), filepath.Join(m.dir, "x")}
-	case k.many && k.to == "s3":
-		m.args = []string{"copy", "-r", sources, "s3://bikes/to"}
 	case k.many:
-		m.args = []string{"copy", "-r", "s3://bikes/from", m.dir}
+		from, to := sources, m.dir
+		if k.from == "s3" {
+			from = "s3://bikes/from"
+		}
+		if k.to == "s3" {
+			to = "s3://bikes/to"
+		}
+		m.args = []string{"copy", "-r", from, to}
+		if k.sync {
+			m.args = []string{"sync", from, to, "--delete", "--max-delete", "24"}
+		}
 	case k.from == "-":
 		m.stdin = filepath.Join(m.home, "from-x")
 	}
@@ -189,14 +201,29 @@ func (k killing) emptied(t *testing.T, m *mortal, old bool) {
 			t.Fatal(err)
 		}
 	}
-	switch {
-	case old && k.to == "s3":
-		err = m.store.Store("bikes", "to/x", []byte("old"))
-	case old:
-		err = os.WriteFile(filepath.Join(m.dir, "x"), []byte("old"), 0o600)
+	names := []string{"x", "d0/f0"}
+	if k.sync { // these are to be deleted
+		for i := range 12 {
+			names = append(names, fmt.Sprintf("gone/%d", i), fmt.Sprintf("d0/g%d", i))
+		}
+	} else {
+		names = names[:1]
 	}
-	if err != nil {
-		t.Fatal(err)
+	for _, name := range names {
+		path := filepath.Join(m.dir, name)
+		switch {
+		case !old:
+			continue
+		case k.to == "s3":
+			err = m.store.Store("bikes", "to/"+name, []byte("old"))
+		default:
+			if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+				err = os.WriteFile(path, []byte("old"), 0o600)
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -206,12 +233,19 @@ func (k killing) round(t *testing.T, m *mortal, want map[string]string, there fu
 	t.Helper()
 	k.emptied(t, m, m.random.IntN(2) == 0)
 	for range 1 + m.random.IntN(3) {
+		before := there()
 		if m.die(t) {
 			kills++
 		}
-		for name, content := range there() {
+		now := there()
+		for name, content := range now {
 			if want, ok := want[name]; ok && content != want && content != "old" {
 				t.Fatalf("%s is neither old nor whole: %d bytes", name, len(content))
+			}
+		}
+		for name := range before {
+			if _, ok := now[name]; !ok && (!k.sync || want[name] != "") {
+				t.Fatalf("%s has gone", name)
 			}
 		}
 	}
