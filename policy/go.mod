@@ -1,6 +1,6 @@
 module github.com/seed-0f2c7998/perdure/policy
 
-go 1.26
+go 1.26.0
 
 require (
 	github.com/goccy/go-yaml v1.19.2
@@ -8,4 +8,4 @@ require (
 	github.com/seed-0f2c7998/perdure v0.1.0
 )
 
-require golang.org/x/text v0.41.0 // indirect
+require golang.org/x/text v0.43.0 // indirect
