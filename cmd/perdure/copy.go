@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -163,10 +164,9 @@ func (a *app) prepare(f *policy.Flags, job *endpoint.Session, counts *metricsFil
 	}
 	job.Breaker.Store, job.Breaker.Log = store, meter.Log
 	job.Waiter.Refresh, job.Waiter.AtGate = store.Ready, atGate(&s.Policy)
-	observe := retry.LogTo(meter.Log)
 	job.Observe = a.dagster.Observe(nil, func(ctx context.Context, e retry.Event) {
 		if a.json || e.Kind != retry.Stopped { // a person reads the error of the command
-			observe(ctx, e)
+			retry.LogTo(about(ctx, meter.Log))(ctx, e)
 		}
 	})
 	job.Registry = new(circuit.Registry)
@@ -177,6 +177,14 @@ func (a *app) prepare(f *policy.Flags, job *endpoint.Session, counts *metricsFil
 		counts.write(a, s.Store)
 		store.Close()
 	}, nil
+}
+
+// about returns log with the name of the file that an event is of.
+func about(ctx context.Context, log *slog.Logger) *slog.Logger {
+	if name := endpoint.Subject(ctx); name != "" {
+		return log.With("file", name)
+	}
+	return log
 }
 
 // meter returns the meter of a copy of that name. It draws no bar if data goes to the

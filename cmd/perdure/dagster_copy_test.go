@@ -83,7 +83,7 @@ func TestDagsterCopy(t *testing.T) {
 	})
 	lines := s.logged()
 	if len(lines) != 4 || !strings.HasPrefix(lines[0], "INFO Retrying upload_to_s3 in ") || !strings.Contains(lines[0], "SlowDown") ||
-		lines[2] != "INFO upload_to_s3 succeeded on attempt 3" || !strings.HasPrefix(lines[3], "INFO Copied hour.csv to ") {
+		lines[2] != "INFO upload_to_s3 succeeded on attempt 3 (hour.csv)" || !strings.HasPrefix(lines[3], "INFO Copied hour.csv to ") {
 		t.Errorf("logged %q", lines)
 	}
 	s.wantOutcome(dict{"outcome": "success", "attempts": 3, "exit_code": 0})

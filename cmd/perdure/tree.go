@@ -143,7 +143,7 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 	ctx, stop := exit.OnSignal(c.Context())
 	defer stop()
 	parallel := cmp.Or(flags.parallel, tree.DefaultParallel)
-	link.Session.Many, link.Session.Parallel = true, 0 // --parallel is the number of files here
+	link.Session.Parallel = 0 // --parallel is the number of files here
 	if link.Session.Breaker.FailureThreshold == 0 {
 		link.Session.Breaker.FailureThreshold = 5 + parallel // files that fail at the same time are one event
 	}

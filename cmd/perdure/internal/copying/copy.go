@@ -90,6 +90,7 @@ func connect(ctx context.Context, c *endpoint.Copy, to endpoint.Endpoint) error 
 
 // One copies c.From to an endpoint. Both are connected.
 func One(ctx context.Context, c *endpoint.Copy, to endpoint.Endpoint) (stored endpoint.Stored, err error) {
+	ctx = endpoint.Named(ctx, c.From, to)
 	if c.Want.IsZero() {
 		stored, err = to.CopyFrom(ctx, c.From)
 		if err == nil {

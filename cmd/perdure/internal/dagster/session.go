@@ -225,7 +225,7 @@ func (s *Session) Logger(log *slog.Logger) *slog.Logger {
 	if s == nil {
 		return log
 	}
-	return slog.New(teeHandler{log.Handler(), s})
+	return slog.New(teeHandler{log.Handler(), s, nil})
 }
 
 // maxLines is the limit of lines in the step's log: each is a row in Dagster's
@@ -237,6 +237,7 @@ type teeHandler struct {
 	slog.Handler
 
 	session *Session
+	attrs   []slog.Attr // of WithAttrs
 }
 
 func (h teeHandler) Enabled(ctx context.Context, level slog.Level) bool {
@@ -244,12 +245,12 @@ func (h teeHandler) Enabled(ctx context.Context, level slog.Level) bool {
 }
 
 func (h teeHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return teeHandler{h.Handler.WithAttrs(attrs), h.session}
+	return teeHandler{h.Handler.WithAttrs(attrs), h.session, append(slices.Clip(h.attrs), attrs...)}
 }
 
 func (h teeHandler) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level >= slog.LevelInfo {
-		h.session.line(r)
+		h.session.line(r, h.attrs)
 	}
 	if !h.Handler.Enabled(ctx, r.Level) {
 		return nil
@@ -257,8 +258,9 @@ func (h teeHandler) Handle(ctx context.Context, r slog.Record) error {
 	return h.Handler.Handle(ctx, r)
 }
 
-// line writes a record to the step's log, unless it is a copy's progress.
-func (s *Session) line(r slog.Record) {
+// line writes a record of a logger with these attributes to the step's log, unless it is
+// a copy's progress.
+func (s *Session) line(r slog.Record, attrs []slog.Attr) {
 	progress := false
 	r.Attrs(func(a slog.Attr) bool {
 		progress = a.Key == "event" && a.Value.String() == "progress"
@@ -273,7 +275,7 @@ func (s *Session) line(r slog.Record) {
 	s.mu.Unlock()
 	switch {
 	case sent < maxLines:
-		_ = s.pipes.Log(r.Level, report.Message(r)) // any text can be sent
+		_ = s.pipes.Log(r.Level, report.Message(r, attrs)) // any text can be sent
 	case sent == maxLines:
 		s.warn("the step's log is full: further lines are on standard error only")
 	}

@@ -157,16 +157,12 @@ func unwrapped(err error) error {
 
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
-// A briefError is the error of an attempt with a brief text, for an event. If located is set, the text begins with the
-// object.
-type briefError struct {
-	err     error
-	located bool
-}
+// A briefError is the error of an attempt with a brief text, for an event.
+type briefError struct{ err error }
 
 func (e briefError) Error() string {
-	if bucket, key := awsretry.Object(e.err); e.located && bucket != "" {
-		return "s3://" + bucket + "/" + key + ": " + Brief(e.err)
+	if status, ok := errors.AsType[*httpretry.StatusError](e.err); ok {
+		return Brief(status) // without the URL: an event has its Subject
 	}
 	return Brief(e.err)
 }

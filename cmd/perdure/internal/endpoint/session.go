@@ -34,7 +34,6 @@ type Session struct {
 	VersionID     string // version of a source that is an object; "" means the current version
 	MinRate       int64  // minimum bytes per second of a download, averaged over a minute; 0 means no limit
 
-	Many     bool // many files are copied: events name the object
 	Parallel int  // requests for one large file or object at a time; 0 means DefaultParallel
 	NoResume bool // start from scratch, and keep nothing to resume from
 
@@ -48,7 +47,7 @@ type Session struct {
 	Metrics  retry.Meter       // counts the requests; nil means nothing is counted
 	Waiter   *wait.Waiter      // waits while the breaker of a side is open; nil means do not wait
 
-	// Observe is called with each event of a retry, Resumed when a broken body is resumed, Note with the name and the text of
+	// Observe is called with each event of a retry and a context that has its Subject, Resumed when a broken body is resumed, Note with the name and the text of
 	// other events. They are called by one goroutine at a time. If nil, they are not called.
 	Observe func(context.Context, retry.Event)
 	Resumed func(httpretry.Resumption)
@@ -168,7 +167,8 @@ func (s *Session) observe(ctx context.Context, e retry.Event) {
 		s.retries.Add(1)
 	}
 	if e.Err != nil {
-		e.Err = briefError{e.Err, s.Many}
+		ctx = withSubjectOf(ctx, e.Err)
+		e.Err = briefError{e.Err}
 	}
 	if s.Observe != nil {
 		s.notifying.Lock()

@@ -41,7 +41,7 @@ func JSON(w io.Writer, level slog.Level) slog.Handler {
 
 // Lines returns a handler that writes lines with the level and the [Message]:
 //
-//	INFO: Retrying upload_to_s3 in 1.0 seconds (attempt 1/5): 503 SlowDown
+//	INFO: Retrying fetch in 0.6 seconds (attempt 1/3): 503 SlowDown (trips/2024-01.csv)
 //
 // If level is debug, each line has the attributes of its record.
 func Lines(w io.Writer, level slog.Level) slog.Handler {
@@ -60,7 +60,7 @@ func (h *lines) Enabled(_ context.Context, level slog.Level) bool { return level
 func (h *lines) Handle(_ context.Context, r slog.Record) error {
 	var b strings.Builder
 	if h.level > slog.LevelDebug {
-		b.WriteString(r.Level.String() + ": " + Message(r))
+		b.WriteString(r.Level.String() + ": " + Message(r, h.attrs))
 	} else {
 		b.WriteString(r.Level.String() + ": " + r.Message)
 		for _, a := range h.attrs {
@@ -75,9 +75,15 @@ func (h *lines) Handle(_ context.Context, r slog.Record) error {
 	return err
 }
 
-// Message returns the message of a record. That of a retry has the error of the attempt.
-func Message(r slog.Record) string {
-	event, failure := "", ""
+// Message returns the message of a record of a logger with these attributes. That of a
+// retry has the error of the attempt, and the name of the file that it is of.
+func Message(r slog.Record, attrs []slog.Attr) string {
+	event, failure, file := "", "", ""
+	for _, a := range attrs {
+		if a.Key == "file" {
+			file = a.Value.String()
+		}
+	}
 	r.Attrs(func(a slog.Attr) bool {
 		switch a.Key {
 		case "event":
@@ -87,10 +93,14 @@ func Message(r slog.Record) string {
 		}
 		return true
 	})
+	text := r.Message
 	if event == retry.Retrying.String() && failure != "" {
-		return r.Message + ": " + failure
+		text += ": " + failure
 	}
-	return r.Message
+	if file != "" && event != "" && !strings.Contains(text, file) {
+		text += " (" + file + ")"
+	}
+	return text
 }
 
 func (h *lines) WithAttrs(attrs []slog.Attr) slog.Handler {

@@ -252,7 +252,7 @@ func (r *run) one(ctx context.Context, i item, copyIt func(context.Context, item
 		err = endpoint.Explain("read", cmp.Or(e.Path, at.Where()), err)
 	default:
 		var done Entry
-		done, err = copyIt(ctx, i)
+		done, err = copyIt(endpoint.WithSubject(ctx, i.Rel), i)
 		if err == nil {
 			e.Bytes, e.Checksum, e.Action = done.Bytes, done.Checksum, done.Action
 		}
