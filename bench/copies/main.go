@@ -1,5 +1,6 @@
 // Command copies measures the command perdure beside curl, wget, aria2c, rclone and the AWS CLI, those that are installed:
-// a large file from a URL and from an S3 server, to an S3 server, and many small files in both directions.
+// a large file from a URL and from an S3 server, to an S3 server, many small files in both directions, the same again when
+// nothing has changed, and a small file, which shows how long a client takes to start.
 //
 //	go run ./copies -perdure PATH [-size 1024] [-files 2000] [-runs 9] [-only "URL down"] [-dir /dev/shm]
 //
@@ -115,10 +116,10 @@ func (b *bench) prepare(ctx context.Context) error {
 	if b.sum, err = sumOf(b.large); err != nil {
 		return err
 	}
-	random, small := rand.NewChaCha8([32]byte{2}), make([]byte, 4<<10)
+	random, piece := rand.NewChaCha8([32]byte{2}), make([]byte, 4<<10)
 	for n := range b.files {
-		_, _ = random.Read(small)
-		if err := os.WriteFile(filepath.Join(b.tree, fmt.Sprintf("%05d.bin", n)), small, 0o600); err != nil {
+		_, _ = random.Read(piece)
+		if err := os.WriteFile(filepath.Join(b.tree, fmt.Sprintf("%05d.bin", n)), piece, 0o600); err != nil {
 			return err
 		}
 	}
@@ -149,6 +150,7 @@ type table struct {
 	name    string
 	to      string // before what is new
 	clients []client
+	again   bool // the client has copied the same to the same place before
 }
 
 type client struct {
@@ -166,18 +168,46 @@ func (b *bench) tables() []table {
 	digest := func(name string) client {
 		return client{"perdure, " + name, []string{b.perdure, "copy", url + "?" + name, "TO"}}
 	}
+	same := func(up bool) []client {
+		pair := func(local, store string) []string {
+			if up {
+				return []string{local, store}
+			}
+			return []string{store, local}
+		}
+		local := b.tree
+		if !up {
+			local = "TO"
+		}
+		store := func(scheme string) string {
+			if up {
+				return "TO"
+			}
+			return scheme + bucket + "/tree"
+		}
+		return []client{
+			{"perdure", append([]string{b.perdure, "sync"}, pair(local, store("s3://"))...)},
+			rclone(append([]string{"sync"}, pair(local, store("b:"))...)...),
+			{"aws-cli", append([]string{"aws", "s3", "sync", "--only-show-errors"}, pair(local, store("s3://"))...)},
+		}
+	}
 	return []table{
-		{"URL down", b.dir + "/", []client{
+		{name: "start: a small file from a URL", to: b.dir + "/", clients: []client{
+			ours(b.servers.Web+"/small.txt", "TO"), {"curl", []string{"curl", "--silent", "--fail", "--output", "TO", b.servers.Web + "/small.txt"}},
+		}},
+		{name: "URL down", to: b.dir + "/", clients: []client{
 			ours(url, "TO"),
 			{"curl", []string{"curl", "--silent", "--fail", "--output", "TO", url}},
 			{"wget", []string{"wget", "--quiet", "--output-document", "TO", url}},
 			{"aria2c", []string{"aria2c", "--quiet", "--dir", "/", "--out", "TO", url}},
 		}},
-		{"URL down, verified by a digest of the server", b.dir + "/", []client{digest("crc32"), digest("crc32c"), digest("crc64nvme"), digest("md5"), digest("sha256")}},
-		{"S3 down", b.dir + "/", []client{ours(s3+"large.bin", "TO"), rclone("copyto", "b:"+bucket+"/large.bin", "TO"), aws(s3+"large.bin", "TO")}},
-		{"S3 up", s3, []client{ours(b.large, "TO"), rclone("copyto", b.large, "TO"), aws(b.large, "TO")}},
-		{"small files down", b.dir + "/", []client{ours("-r", s3+"tree", "TO"), rclone("copy", "b:"+bucket+"/tree", "TO"), aws("--recursive", s3+"tree", "TO")}},
-		{"small files up", s3, []client{ours("-r", b.tree, "TO"), rclone("copy", b.tree, "TO"), aws("--recursive", b.tree, "TO")}},
+		{name: "URL down, verified by a digest of the server", to: b.dir + "/", clients: []client{digest("crc32"), digest("crc32c"), digest("crc64nvme"), digest("md5"), digest("sha256")}},
+		{name: "S3 down", to: b.dir + "/", clients: []client{ours(s3+"large.bin", "TO"), rclone("copyto", "b:"+bucket+"/large.bin", "TO"), aws(s3+"large.bin", "TO")}},
+		{name: "S3 up", to: s3, clients: []client{ours(b.large, "TO"), rclone("copyto", b.large, "TO"), aws(b.large, "TO")}},
+		{name: "small files down", to: b.dir + "/", clients: []client{ours("-r", s3+"tree", "TO"), rclone("copy", "b:"+bucket+"/tree", "TO"), aws("--recursive", s3+"tree", "TO")}},
+		{name: "small files up", to: s3, clients: []client{ours("-r", b.tree, "TO"), rclone("copy", b.tree, "TO"), aws("--recursive", b.tree, "TO")}},
+		{name: "nothing changed, down", to: b.dir + "/", clients: same(false), again: true},
+		{name: "nothing changed, up", to: s3, clients: same(true), again: true},
 	}
 }
 
@@ -195,6 +225,13 @@ func (b *bench) measure(ctx context.Context, w io.Writer, t table) error {
 			there = append(there, c)
 		} else {
 			fmt.Fprintf(w, "\n%s: %s is not installed\n", t.name, c.name)
+		}
+	}
+	if t.again {
+		for _, c := range there {
+			if _, err := b.once(ctx, t, c, 0); err != nil {
+				return fmt.Errorf("%s, the first time: %w", c.name, err)
+			}
 		}
 	}
 	all := make([][]result, len(there))
@@ -228,9 +265,12 @@ func median(all []result, of func(result) float64) float64 {
 	return values[len(values)/2]
 }
 
-// once makes one copy, compares it and removes it.
+// once makes one copy, compares it and, unless it is made again, removes it.
 func (b *bench) once(ctx context.Context, t table, c client, n int) (result, error) {
 	to := fmt.Sprintf("%scopy-%d", t.to, n)
+	if t.again {
+		to = t.to + "same-" + c.name
+	}
 	args := slices.Clone(c.args)
 	for i, arg := range args {
 		switch {
@@ -243,7 +283,7 @@ func (b *bench) once(ctx context.Context, t table, c client, n int) (result, err
 			args[i] = to
 		}
 	}
-	if strings.HasPrefix(to, "s3://") { // a server of its own, which forgets what is sent to it
+	if strings.HasPrefix(to, "s3://") && !t.again { // a server of its own, which forgets what is sent to it
 		shared, err := b.servers, error(nil)
 		if b.servers, err = start(ctx, b.size); err != nil {
 			return result{}, err
@@ -261,7 +301,12 @@ func (b *bench) once(ctx context.Context, t table, c client, n int) (result, err
 	if usage, ok := command.ProcessState.SysUsage().(*syscall.Rusage); ok {
 		r.rss = usage.Maxrss << 10
 	}
-	if strings.HasPrefix(to, "s3://") {
+	switch {
+	case t.again && strings.HasPrefix(to, "s3://"):
+		return r, nil // "small files up" has compared the first time
+	case t.again:
+		return r, b.compareFiles(to)
+	case strings.HasPrefix(to, "s3://"):
 		return r, b.compareObjects(ctx, strings.TrimPrefix(to, "s3://"+bucket+"/"))
 	}
 	return r, errors.Join(b.compareFiles(to), os.RemoveAll(to))
@@ -275,7 +320,7 @@ func (b *bench) compareFiles(path string) error {
 	}
 	if !info.IsDir() {
 		got, err := sumOf(path)
-		if err == nil && got != b.sum {
+		if err == nil && got != b.sum && info.Size() != int64(len(small)) {
 			err = errors.New("the file is not what was sent")
 		}
 		return err

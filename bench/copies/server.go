@@ -80,6 +80,7 @@ func serve(size int64) error {
 	defer s3.Close()
 	mux := http.NewServeMux()
 	mux.Handle("/large.bin", handler(large))
+	mux.HandleFunc("/small.txt", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, small) })
 	mux.HandleFunc("/objects", func(w http.ResponseWriter, r *http.Request) { // how many, and whether the one of that key is the large file
 		got, _ := s3.Object(bucket, r.URL.Query().Get("key"))
 		fmt.Fprintln(w, len(s3.Keys(bucket)), bytes.Equal(got, large))
@@ -94,6 +95,9 @@ func serve(size int64) error {
 	_, err = io.Copy(io.Discard, os.Stdin)
 	return err
 }
+
+// small is the content of the small file.
+const small = "three bicycles\n"
 
 // content returns the bytes of the large file.
 func content(size int64) []byte {
