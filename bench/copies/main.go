@@ -301,15 +301,21 @@ func (b *bench) once(ctx context.Context, t table, c client, n int) (result, err
 	if usage, ok := command.ProcessState.SysUsage().(*syscall.Rusage); ok {
 		r.rss = usage.Maxrss << 10
 	}
+	return r, b.compare(ctx, to, t.again)
+}
+
+// compare compares what was copied with its source, and removes a file unless it is copied to again.
+func (b *bench) compare(ctx context.Context, to string, again bool) error {
+	key, isObject := strings.CutPrefix(to, "s3://"+bucket+"/")
 	switch {
-	case t.again && strings.HasPrefix(to, "s3://"):
-		return r, nil // "small files up" has compared the first time
-	case t.again:
-		return r, b.compareFiles(to)
-	case strings.HasPrefix(to, "s3://"):
-		return r, b.compareObjects(ctx, strings.TrimPrefix(to, "s3://"+bucket+"/"))
+	case again && isObject:
+		return nil // the server has the objects of several clients; "small files up" compares
+	case again:
+		return b.compareFiles(to)
+	case isObject:
+		return b.compareObjects(ctx, key)
 	}
-	return r, errors.Join(b.compareFiles(to), os.RemoveAll(to))
+	return errors.Join(b.compareFiles(to), os.RemoveAll(to))
 }
 
 // compareFiles compares downloaded files with their sources.
