@@ -34,7 +34,7 @@ OUTSIDE_MODULES = $(patsubst %/go.mod,$(CURDIR)/%,$(wildcard bench/go.mod tools/
 CI_STEPS := test lint-or-skip isolated release-check wheel-or-skip cross race integration cover
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race install lint lint-or-skip fmt dist wheel wheel-or-skip integration kill long servers screenshot bench storm figures fuzz cross cover isolated release-check ci clean
+.PHONY: help demo test race install man lint lint-or-skip fmt dist wheel wheel-or-skip integration kill long servers screenshot bench storm figures fuzz cross cover isolated release-check ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -65,8 +65,18 @@ race: ## run the same tests under the race detector, without long simulations
 		echo "$(GO) test -race -timeout 30m work"; $(BEAT); $(GO) test -race -timeout 30m -skip '^$(SIMULATIONS)$$' work; \
 	else echo "SKIPPED: race: the race detector needs a C compiler"; fi
 
-install: ## install the command from this tree
+install: ## install the command from this tree, and say where
 	$(GO) install ./cmd/perdure
+	@to=$$($(GO) list -f '{{.Target}}' ./cmd/perdure); echo "installed $$to"; \
+	case ":$$PATH:" in \
+		*":$${to%/*}:"*) [ "$$(command -v perdure)" = "$$to" ] || echo "PATH finds another one first: $$(command -v perdure)" ;; \
+		*) echo "PATH does not contain $${to%/*}: add it, or run $$to" ;; \
+	esac
+
+man: ## write the manual pages to bin/man, for: man -M bin/man perdure-copy
+	@mkdir -p bin && $(GO) build -o bin/perdure ./cmd/perdure
+	@rm -rf bin/man && SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) ./bin/perdure man --dir bin/man
+	@echo "bin/man: $$(find bin/man -type f | wc -l) pages"
 
 lint: $(LINTER) ## run the linters over every module
 	@failed=; \

@@ -164,6 +164,7 @@ func (a *app) root() *cobra.Command {
 		a.statusCommand(),
 		a.breakerCommand(),
 		a.demoCommand(),
+		a.manCommand(),
 		a.versionCommand(),
 		help.Policy(),
 		help.ExitCodes(),

@@ -90,8 +90,8 @@ came between two attempts, it is 64 (invalid usage), 75 (retry later) or 128+n.`
 	_ = flags.SetAnnotation("dagster", policy.Words, dagster.Modes())
 	addMetricsFile(flags, &f.metrics)
 	f.policy = policy.Add(flags)
-	for _, name := range []string{"max-retry-after", "respect-retry-after"} { // an exit code names no wait
-		flags.Lookup(name).Hidden = true
+	for _, name := range []string{"max-retry-after", "respect-retry-after"} {
+		policy.Hide(flags.Lookup(name), "without effect here, since an exit code names no wait")
 	}
 	return c
 }

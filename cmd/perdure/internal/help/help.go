@@ -123,10 +123,35 @@ func Usage(c *cobra.Command) error {
 			}
 		}
 	}
-	for _, g := range groups(c.Flags()) {
+	for _, g := range groups(c) {
 		fmt.Fprintf(w, "\n%s:\n%s", g.title, g.flags.FlagUsagesWrapped(100))
 	}
+	title := "\nFlags not shown above:\n"
+	for _, g := range unshown(c) {
+		var names []string
+		g.flags.VisitAll(func(f *pflag.Flag) { names = append(names, "--"+f.Name) })
+		fmt.Fprintf(w, "%s  %s:\n%s", title, g.title, wrapped(names, "    ", 100))
+		title = ""
+	}
 	return nil
+}
+
+// wrapped joins words with commas, in lines of at most width columns that begin with indent.
+func wrapped(words []string, indent string, width int) string {
+	var b strings.Builder
+	line := indent
+	for i, word := range words {
+		if i < len(words)-1 {
+			word += ","
+		}
+		if line != indent && len(line)+len(word) >= width {
+			b.WriteString(strings.TrimRight(line, " ") + "\n")
+			line = indent
+		}
+		line += word + " "
+	}
+	b.WriteString(strings.TrimRight(line, " ") + "\n")
+	return b.String()
 }
 
 // A group holds the flags under one heading.
@@ -135,21 +160,12 @@ type group struct {
 	flags *pflag.FlagSet
 }
 
-// groups returns the flags by group: flags without a group first, then the other groups in
-// the order of their first flags, and the flags that all commands have last.
-func groups(flags *pflag.FlagSet) []*group {
-	all := []*group{}
-	of := func(title string) *group {
-		for _, g := range all {
-			if g.title == title {
-				return g
-			}
-		}
-		g := &group{title, pflag.NewFlagSet(title, pflag.ContinueOnError)}
-		g.flags.SortFlags = false
-		all = append(all, g)
-		return g
-	}
+// groups returns the flags of c by group: flags without a group first, then the other
+// groups in the order of their first flags, and the flags that all commands have last.
+func groups(c *cobra.Command) []*group {
+	var all []*group
+	c.LocalFlags() // which adds the flags of all commands to c.Flags
+	flags := c.Flags()
 	add := func(f *pflag.Flag, last bool) {
 		title := "Flags"
 		if named := f.Annotations[policy.Group]; len(named) > 0 {
@@ -157,13 +173,27 @@ func groups(flags *pflag.FlagSet) []*group {
 		}
 		showDefault(f)
 		if (title == "Other") == last && !f.Hidden {
-			of(title).flags.AddFlag(f)
+			all = place(all, title, f)
 		}
 	}
 	flags.SortFlags = false
 	flags.VisitAll(func(f *pflag.Flag) { add(f, false) })
 	flags.VisitAll(func(f *pflag.Flag) { add(f, true) })
 	return all
+}
+
+// place adds f to the group with that title, which it appends if there is no such group.
+func place(all []*group, title string, f *pflag.Flag) []*group {
+	for _, g := range all {
+		if g.title == title {
+			g.flags.AddFlag(f)
+			return all
+		}
+	}
+	g := &group{title, pflag.NewFlagSet(title, pflag.ContinueOnError)}
+	g.flags.SortFlags = false
+	g.flags.AddFlag(f)
+	return append(all, g)
 }
 
 // showDefault appends the default of f to the flag's text, in parentheses, where package

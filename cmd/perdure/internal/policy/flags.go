@@ -16,6 +16,9 @@ import (
 const (
 	Group = "group" // heading of the flag in help
 	Words = "words" // all values of the flag, if they are a few words
+	// Hidden is the reason for which help only names the flag, and describes it in the
+	// manual page alone.
+	Hidden = "hidden"
 )
 
 // Flags are a command's policy flags.
@@ -52,8 +55,8 @@ func (v *value) Set(text string) error {
 	return nil
 }
 
-// Add adds the policy flags to flags. Advanced ones are hidden: "perdure help policy"
-// lists all parameters.
+// Add adds the policy flags to flags. Advanced ones are hidden (see Hide): "perdure help
+// policy" lists all parameters.
 func Add(flags *pflag.FlagSet) *Flags {
 	f := add(flags, func(Parameter) bool { return true })
 	if f.chooses = true; flags.Lookup("policy") == nil {
@@ -66,7 +69,6 @@ func Add(flags *pflag.FlagSet) *Flags {
 // AddStore adds only the flags that choose the store of breakers.
 func AddStore(flags *pflag.FlagSet) *Flags {
 	f := add(flags, func(p Parameter) bool { return p.Name == "store" })
-	flags.Lookup("store").Hidden = false
 	return f
 }
 
@@ -83,12 +85,14 @@ func add(flags *pflag.FlagSet, wanted func(Parameter) bool) *Flags {
 		v := newValue(p)
 		f.values = append(f.values, v)
 		flag := flags.VarPF(v, p.Flag(), "", p.Describe())
-		flag.Hidden = slices.Contains(advanced, p.Name)
 		title := "Circuit breaker"
 		if p.Section() == "policy" {
 			title = "Policy"
 		}
 		flag.Annotations = map[string][]string{Group: {title}, Words: p.Words()}
+		if slices.Contains(advanced, p.Name) {
+			Hide(flag, "for fine tuning (perdure help policy describes them)")
+		}
 		if v.kind == "bool" {
 			flag.NoOptDefVal = "true"
 		}
@@ -96,6 +100,13 @@ func add(flags *pflag.FlagSet, wanted func(Parameter) bool) *Flags {
 	f.addConfig(flags)
 	flags.SetNormalizeFunc(normal)
 	return f
+}
+
+// Hide removes flag from the list of flags in help. Help names the flag in another list,
+// under the reason.
+func Hide(flag *pflag.Flag, reason string) {
+	flag.Hidden = true
+	flag.Annotations[Hidden] = []string{reason}
 }
 
 // AddFile adds only the flag that names the policy file.
