@@ -165,7 +165,7 @@ func (a *app) prepare(f *policy.Flags, job *endpoint.Session, counts *metricsFil
 	job.Breaker.Store, job.Breaker.Log = store, meter.Log
 	job.Waiter.Refresh, job.Waiter.AtGate = store.Ready, atGate(&s.Policy)
 	job.Observe = a.dagster.Observe(nil, func(ctx context.Context, e retry.Event) {
-		if a.json || e.Kind != retry.Stopped { // a person reads the error of the command
+		if a.logsJSON() || e.Kind != retry.Stopped { // a person reads the error of the command
 			retry.LogTo(about(ctx, meter.Log))(ctx, e)
 		}
 	})
@@ -192,7 +192,7 @@ func about(ctx context.Context, log *slog.Logger) *slog.Logger {
 func (a *app) meter(name string, data ...string) *progress.Meter {
 	m := progress.New(name, a.log)
 	shown := slices.ContainsFunc(data, a.isOutput) && cwriter.IsTerminal(int(a.stdout.Fd()))
-	if !a.json && !shown && a.dagster == nil && cwriter.IsTerminal(int(a.stderr.Fd())) {
+	if !a.logsJSON() && !shown && a.dagster == nil && cwriter.IsTerminal(int(a.stderr.Fd())) {
 		m.Draw(a.stderr, a.logger)
 	}
 	return m

@@ -43,6 +43,8 @@ type app struct {
 	level string // --log-level; "" means PERDURE_LOG_LEVEL or the default
 	log   *slog.Logger
 
+	logFormat string // --log-format; "" means PERDURE_LOG_FORMAT or the default
+
 	command *cobra.Command // the command that runs; nil until the arguments are parsed
 
 	dagster *dagster.Session // nil if nothing is reported to Dagster
@@ -116,7 +118,7 @@ func (a *app) printError(err error) {
 	if text == "" {
 		return
 	}
-	if a.json {
+	if a.logsJSON() {
 		attrs := []any{"event", "error", "exit_code", exit.Code(err)}
 		if at := exit.RetryAt(err); !at.IsZero() {
 			attrs = append(attrs, "retry_at", at)
@@ -124,7 +126,7 @@ func (a *app) printError(err error) {
 		a.logger(a.stderr).Error(text, attrs...)
 		return
 	}
-	fmt.Fprintf(a.stderr, "perdure: %s\n", text)
+	a.printText(text)
 }
 
 // root returns the tree of commands.
@@ -144,8 +146,9 @@ func (a *app) root() *cobra.Command {
 	root.SetErr(a.stderr)
 	root.SetUsageFunc(help.Usage)
 	root.SetFlagErrorFunc(help.FlagError)
-	root.PersistentFlags().BoolVar(&a.json, "json", false, "write events and results as JSON, one object per line")
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "write events and results as JSON, one object per line; implies --log-format json and --log-level debug")
 	root.PersistentFlags().StringVar(&a.level, "log-level", "", "minimum log `level`: debug, info, warn or error (info)")
+	root.PersistentFlags().StringVar(&a.logFormat, "log-format", "", "`format` of log lines and errors: text, time (text after the local time) or json (text)")
 	root.PersistentFlags().BoolP("help", "h", false, "show this help")
 	root.Flags().Bool("version", false, "print the version")
 	for _, flags := range []*pflag.FlagSet{root.PersistentFlags(), root.Flags()} {
@@ -193,19 +196,13 @@ func (a *app) start(c *cobra.Command) error {
 	if _, err := a.threshold(); err != nil {
 		return err
 	}
+	if _, err := a.format(); err != nil {
+		return err
+	}
 	a.log = a.logger(a.stderr)
 	log.SetOutput(io.Discard) // net/http quotes in package log what a server sends unasked: that may hold secrets
 	a.command = c
 	return nil
-}
-
-// logger returns a logger that writes lines to w, or JSON objects if --json is set.
-func (a *app) logger(w io.Writer) *slog.Logger {
-	level, _ := a.threshold()
-	if a.json {
-		return slog.New(report.JSON(w, level))
-	}
-	return slog.New(report.Lines(w, level))
 }
 
 // threshold returns the minimum log level. The default is debug with --json, else info.

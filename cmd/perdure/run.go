@@ -160,11 +160,11 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 }
 
 // attempted returns observe without the events of operations that made no attempt, unless
-// --json is set: a person reads that in the error of the command, or in the line about a
+// the log is JSON: a person reads that in the error of the command, or in the line about a
 // wait.
 func (a *app) attempted(observe func(context.Context, retry.Event)) func(context.Context, retry.Event) {
 	return func(ctx context.Context, e retry.Event) {
-		if a.json || e.Kind != retry.Stopped || e.Attempt > 0 {
+		if a.logsJSON() || e.Kind != retry.Stopped || e.Attempt > 0 {
 			observe(ctx, e)
 		}
 	}

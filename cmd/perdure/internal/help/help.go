@@ -76,6 +76,7 @@ Other variables:
   PERDURE_POLICY            same as --policy
   PERDURE_STATE             directory of the shared state, an absolute path (~/.local/state/perdure)
   PERDURE_LOG_LEVEL         same as --log-level
+  PERDURE_LOG_FORMAT        same as --log-format
   PERDURE_DAGSTER           same as run --dagster
   PERDURE_METRICS_FILE      same as --metrics-file
   PERDURE_ATTEMPT           set by run for its command: the number of the attempt

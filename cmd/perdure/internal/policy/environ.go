@@ -15,7 +15,7 @@ const prefix = "PERDURE_"
 // others returns the variables that set no parameter. PERDURE_ATTEMPT is set by run for
 // its command, which may be another perdure.
 func others() []string {
-	return []string{"PERDURE_CONFIG", "PERDURE_POLICY", "PERDURE_LOG_LEVEL", "PERDURE_STATE", "PERDURE_DAGSTER", "PERDURE_METRICS_FILE", "PERDURE_ATTEMPT"}
+	return []string{"PERDURE_CONFIG", "PERDURE_POLICY", "PERDURE_LOG_LEVEL", "PERDURE_LOG_FORMAT", "PERDURE_STATE", "PERDURE_DAGSTER", "PERDURE_METRICS_FILE", "PERDURE_ATTEMPT"}
 }
 
 // A set holds the variables of the environment. A config or choice without Source is unset.

@@ -48,17 +48,33 @@ func Lines(w io.Writer, level slog.Level) slog.Handler {
 	return &lines{mu: new(sync.Mutex), w: w, level: level}
 }
 
+// TimedLines returns a handler as Lines does whose lines begin with the local time:
+//
+//	2024-01-31T06:00:01.250+01:00 INFO: Retrying fetch in 0.6 seconds (attempt 1/3): 503 SlowDown
+func TimedLines(w io.Writer, level slog.Level) slog.Handler {
+	return &lines{mu: new(sync.Mutex), w: w, level: level, timed: true}
+}
+
+// Stamp returns the local time as TimedLines writes it.
+func Stamp() string { return stamp(time.Now()) }
+
+func stamp(t time.Time) string { return t.Local().Format("2006-01-02T15:04:05.000Z07:00") }
+
 type lines struct {
 	mu    *sync.Mutex // held while a line is written; shared by all handlers of w
 	w     io.Writer
 	level slog.Level
 	attrs []slog.Attr
+	timed bool // a line begins with its time
 }
 
 func (h *lines) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level }
 
 func (h *lines) Handle(_ context.Context, r slog.Record) error {
 	var b strings.Builder
+	if h.timed && !r.Time.IsZero() {
+		b.WriteString(stamp(r.Time) + " ")
+	}
 	if h.level > slog.LevelDebug {
 		b.WriteString(r.Level.String() + ": " + Message(r, h.attrs))
 	} else {
