@@ -208,6 +208,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{upstream: to, writer: http.NewResponseController(w), client: r}
 	_ = x.writer.SetWriteDeadline(time.Time{}) // that of the last response on this connection
 	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = &requestBody{ReadCloser: r.Body, exchange: x}
+	}
 	if p.config.Admit != nil {
 		admitted, err := p.config.Admit(r)
 		if err != nil {
@@ -215,9 +218,6 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		r = admitted
-	}
-	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = &requestBody{ReadCloser: r.Body, exchange: x}
 	}
 	defer p.aborted(x)
 	p.reverse.ServeHTTP(&head{ResponseWriter: w, proxy: p, exchange: x}, r)

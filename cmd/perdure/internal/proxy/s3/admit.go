@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -28,11 +29,9 @@ func (s *Store) admit(r *http.Request) (*http.Request, error) {
 	if err != nil {
 		return nil, refusal(http.StatusBadRequest, "InvalidURI", "the query is malformed")
 	}
-	from := &signature{payload: r.Header.Get(contentSHA256)}
-	if s.config.Key.ID != "" {
-		if from, err = s.config.Key.verify(r, query); err != nil {
-			return nil, err
-		}
+	from, err := s.authenticate(r, query)
+	if err != nil {
+		return nil, err
 	}
 	c := &call{operation: operationOf(r, query), payload: from.payload, length: r.ContentLength}
 	if c.payload == "" {
@@ -45,7 +44,9 @@ func (s *Store) admit(r *http.Request) (*http.Request, error) {
 		}
 	}
 	out := r.Clone(ctx)
-	c.strip(out, query)
+	if err := c.strip(out, query); err != nil {
+		return nil, err
+	}
 	if err := c.decode(out, from); err != nil {
 		return nil, err
 	}
@@ -57,6 +58,19 @@ func (s *Store) admit(r *http.Request) (*http.Request, error) {
 		return out, c.readPost(out)
 	}
 	return out, nil
+}
+
+// authenticate checks who sends a request, and returns its signature.
+func (s *Store) authenticate(r *http.Request, query url.Values) (*signature, error) {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodDelete:
+	default: // a server that knows TRACE would send the signed header back
+		return nil, refusal(http.StatusMethodNotAllowed, "MethodNotAllowed", "perdure proxy accepts GET, HEAD, PUT, POST and DELETE")
+	}
+	if s.config.Key.ID == "" {
+		return &signature{payload: r.Header.Get(contentSHA256)}, nil
+	}
+	return s.config.Key.verify(r, query)
 }
 
 // admitPost refuses POSTs that carry their credentials in the body, and lets those be repeated that may be.
@@ -89,8 +103,9 @@ func (c *call) readPost(out *http.Request) error {
 	return nil
 }
 
-// strip removes the client's signature from r. What a presigned URL has in its query in place of a header becomes a header.
-func (c *call) strip(r *http.Request, query url.Values) {
+// strip removes the client's signature from r, and what is meant for its connection alone. What a presigned URL has in its query
+// in place of a header becomes a header.
+func (c *call) strip(r *http.Request, query url.Values) error {
 	presigned := query.Has("X-Amz-Signature")
 	for name, values := range query {
 		lower := strings.ToLower(name)
@@ -99,6 +114,9 @@ func (c *call) strip(r *http.Request, query url.Values) {
 			continue
 		case isAuthParameter(lower):
 		case presigned && r.Header.Get(name) == "":
+			if strings.ContainsFunc(lower, notOfName) || slices.ContainsFunc(values, isControlled) {
+				return refusal(http.StatusBadRequest, "InvalidRequest", "the presigned URL has a parameter that cannot be a header")
+			}
 			r.Header[http.CanonicalHeaderKey(name)] = values
 		default:
 			continue
@@ -106,9 +124,20 @@ func (c *call) strip(r *http.Request, query url.Values) {
 		delete(query, name)
 	}
 	r.URL.RawQuery = query.Encode()
-	for _, name := range []string{"Authorization", "X-Amz-Date", "Date", "X-Amz-Security-Token", contentSHA256} {
+	// Connection names headers that a proxy removes: without it all that are signed reach the store.
+	for _, name := range []string{"Authorization", "X-Amz-Date", "Date", "X-Amz-Security-Token", contentSHA256, "Connection", "Upgrade"} {
 		r.Header.Del(name)
 	}
+	r.TransferEncoding, r.Trailer = nil, nil
+	return nil
+}
+
+// notOfName reports whether c cannot be in the lowercase name of a header of S3.
+func notOfName(c rune) bool { return (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' }
+
+// isControlled reports whether a header cannot have this value.
+func isControlled(value string) bool {
+	return strings.ContainsFunc(value, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f })
 }
 
 func isAuthParameter(lower string) bool {

@@ -27,3 +27,9 @@ func TestGatewayAcceptsStreams(t *testing.T) {
 		}
 	}
 }
+
+// So is the key that reaches a server of another project.
+func TestGatewayKeysAreTheClients(t *testing.T) {
+	g := versitygwtest.Start(t, "us-east-1", bucket)
+	comparePaths(t, &s3test.Server{URL: g.URL, AccessKey: g.Access, SecretKey: g.Secret})
+}

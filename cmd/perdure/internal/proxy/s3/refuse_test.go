@@ -67,6 +67,7 @@ type sent struct {
 	at      time.Time                                        // of the signature; the zero Time means now
 	chunks  func(sign func(kind, rest string) string) string // makes the body
 	presign int                                              // seconds; 0 means a signature in the header
+	before  func(*http.Request)                              // signing
 	change  func(*http.Request)                              // after signing
 }
 
@@ -88,6 +89,9 @@ func (s sent) request(t *testing.T, endpoint string) *http.Request {
 	}
 	if s.trailer != "" {
 		req.Header.Set("X-Amz-Trailer", s.trailer)
+	}
+	if s.before != nil {
+		s.before(req)
 	}
 	signer := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true })
 	creds := aws.Credentials{AccessKeyID: s.key.ID, SecretAccessKey: s.key.Secret}
@@ -218,6 +222,7 @@ func TestRefusedRequestsStoreNothing(t *testing.T) {
 		"another query":        {sent{payload: hexOf("x"), body: "x", change: func(r *http.Request) { r.URL.RawQuery = "acl" }}, "SignatureDoesNotMatch"},
 		"another method":       {sent{payload: hexOf("x"), body: "x", change: func(r *http.Request) { r.Method = http.MethodDelete }}, "SignatureDoesNotMatch"},
 		"unsigned header":      {sent{payload: hexOf("x"), body: "x", change: func(r *http.Request) { r.Header.Set("X-Amz-Acl", "public-read") }}, "AccessDenied"},
+		"underscores":          {sent{payload: hexOf("x"), body: "x", change: func(r *http.Request) { r.Header["X_Amz_Acl"] = []string{"public-read"} }}, "AccessDenied"},
 		"another body":         {sent{payload: hexOf("x"), body: "y"}, "XAmzContentSHA256Mismatch"},
 		"no body":              {sent{payload: hexOf("x"), body: ""}, "XAmzContentSHA256Mismatch"},
 		"old":                  {sent{payload: hexOf("x"), body: "x", at: time.Now().Add(-16 * time.Minute)}, "RequestTimeTooSkewed"},

@@ -152,11 +152,11 @@ func (k Key) accept(s *signature, credential string) (time.Time, error) {
 	return at, nil
 }
 
-// unsigned returns the name of a header that must be signed and is not, or "".
+// unsigned returns the name of a header that must be signed and is not, or "". Some stores take an underscore for a hyphen.
 func (s *signature) unsigned(r *http.Request) string {
 	for name := range r.Header {
 		lower := strings.ToLower(name)
-		if strings.HasPrefix(lower, "x-amz-") && !slices.Contains(s.names, lower) {
+		if strings.HasPrefix(strings.ReplaceAll(lower, "_", "-"), "x-amz-") && !slices.Contains(s.names, lower) {
 			return lower
 		}
 	}
