@@ -42,6 +42,7 @@ var redacts = map[string]string{
 	"cmd/perdure/internal/endpoint/parse.go":    "an argument of the command, as an error names it",
 	"cmd/perdure/internal/endpoint/http.go":     "an argument of the command, as it is shown",
 	"cmd/perdure/internal/endpoint/s3.go":       "an endpoint that may be refused for the secrets in it, and is named then",
+	"cmd/perdure/internal/request/excerpt.go":   "what a server says of a request, which it may repeat",
 	"cmd/perdure/internal/proxy/failure.go":     "an error of any transport, on its way to a client",
 	"cmd/perdure/internal/proxy/s3/response.go": "what a store sends back of the signed request, on its way to a client",
 	"cmd/perdure/internal/state/row.go":         "keys that other programs have made",

@@ -63,6 +63,10 @@ api_call. Each endpoint and bucket, or scheme, host and port of a URL, has a cir
 copies of this user share: see perdure status. They also share --rate, which limits the requests to SRC,
 and --rate-dst.
 
+The request for a URL gets the fields of --header, --header-file and --header-env, the user of --netrc, and
+with --data or --method POST a body. These go to the scheme, host and port of the URL only. A POST is
+repeated only with a header field Idempotency-Key or --idempotent.
+
 With --sse-c-key FILE, the store encrypts objects with that key and does not keep the key (SSE-C). If SRC
 and DST are objects, the key is that of both. It is sent over https only.
 
@@ -79,6 +83,7 @@ func (a *app) copyCommand() *cobra.Command {
 		Long:  copyText,
 		Example: `  perdure copy hour.csv s3://bikes/raw/
   perdure copy https://example.org/stations.json stations.json --max-attempts 7
+  perdure copy https://api.example.org/trips trips.json --header-env 'Authorization: Bearer {{API_TOKEN}}'
   perdure copy https://example.org/large.zip . --checksum sha256:9f86d081884c7d65...
   perdure copy -r ./2024 s3://bikes/raw/2024 --manifest copied.jsonl
   perdure copy s3://bikes/raw/hour.csv - --endpoint-url http://localhost:9000 | head
@@ -100,6 +105,9 @@ func (a *app) copies(c *cobra.Command, more *copyFlags) {
 			return err
 		}
 		job := &copying.Job{Session: more.session(), Source: args[0], Destination: args[1], Checksum: more.checksum}
+		if err := more.request.apply(a, c.Flags(), &job.Session, args[0]); err != nil {
+			return err
+		}
 		job.Session.Waiter = a.waiter(wait)
 		if more.recursive {
 			return a.copyTree(c, f, more, job)

@@ -46,6 +46,7 @@ type copyFlags struct {
 
 	metrics metricsFile
 	choose  chooseFlags
+	request requestFlags
 }
 
 // addCopyFlags adds the flags of copy.
@@ -55,6 +56,7 @@ func addCopyFlags(flags *pflag.FlagSet) *copyFlags {
 	flags.Var(policy.Whole(&f.parallel, 1, 256), "parallel", fmt.Sprintf("`number` of files at a time with -r (%d), or of requests for one large file (%d); 1 to 256", tree.DefaultParallel, endpoint.DefaultParallel))
 	flags.StringVar(&f.checksum, "checksum", "", "`checksum` that SRC must have, such as sha256:9f86d0...")
 	flags.BoolVar(&f.noResume, "no-resume", false, "start from scratch, and keep nothing to resume from")
+	f.request.add(flags)
 	flags.StringVar(&f.version, "version-id", "", "`version` of SRC, if it is an object")
 	f.addCommon(flags)
 	return f
@@ -104,7 +106,7 @@ func (f *copyFlags) check(flags *pflag.FlagSet) error {
 	}
 	names, text := append([]string{"manifest", "links", "allow-empty", "dry-run"}, chooseNames...), "--%s is for many files: it can only be used with --recursive"
 	if f.recursive {
-		names, text = []string{"checksum", "no-resume", "version-id"}, "--%s is for one file: it cannot be used with --recursive"
+		names, text = append([]string{"checksum", "no-resume", "version-id"}, requestNames...), "--%s is for one file: it cannot be used with --recursive"
 	}
 	for _, name := range names {
 		if flags.Changed(name) {

@@ -19,7 +19,13 @@ import (
 // code and what it said.
 func inProcess(t *testing.T, s *testServers, args ...string) (int, string) {
 	t.Helper()
-	s.setenv(t.TempDir(), t.Setenv)
+	return inHome(t, s, t.TempDir(), args...)
+}
+
+// inHome is inProcess with that HOME.
+func inHome(t *testing.T, s *testServers, home string, args ...string) (int, string) {
+	t.Helper()
+	s.setenv(home, t.Setenv)
 	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	if err != nil {
 		t.Fatal(err)

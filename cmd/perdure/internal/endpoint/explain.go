@@ -21,6 +21,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/awsretry"
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/request"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
@@ -61,7 +62,7 @@ func Ended(err error) error {
 // retries.
 func MayRestart(err error) bool {
 	_, retried := errors.AsType[*retry.Error](err)
-	if _, unwanted := errors.AsType[checksum.UnwantedError](err); unwanted || retried {
+	if _, unwanted := errors.AsType[checksum.UnwantedError](err); unwanted || retried || errors.Is(err, httpretry.ErrNotIdempotent) {
 		return false
 	}
 	for _, known := range []error{
@@ -82,6 +83,9 @@ func MayRestart(err error) bool {
 func reason(err error) string {
 	if elsewhere, ok := errors.AsType[*objects.RegionError](err); ok {
 		return fmt.Sprintf("bucket %s is in region %s: %s", elsewhere.Bucket, elsewhere.Region, reason(elsewhere.Err))
+	}
+	if more, ok := errors.AsType[*request.StatusError](err); ok {
+		return reason(more.Err) + ": " + more.Body
 	}
 	e, ok := errors.AsType[*retry.Error](err)
 	if !ok {
@@ -116,6 +120,9 @@ func Brief(err error) string {
 	}
 	if within := unwrapped(err); within != nil {
 		return Brief(within)
+	}
+	if status, ok := errors.AsType[*httpretry.StatusError](err); ok && errors.Is(err, httpretry.ErrNotIdempotent) {
+		return Brief(status) + " (not repeated: " + httpretry.ErrNotIdempotent.Error() + ")"
 	}
 	switch e := err.(type) { //nolint:errorlint // layer by layer
 	case *httpretry.StatusError:

@@ -10,16 +10,21 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/wait"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	_ "github.com/seed-0f2c7998/perdure/httpretry/download" // registers newHTTP
 	"github.com/seed-0f2c7998/perdure/internal/getters"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
+	"github.com/seed-0f2c7998/perdure/internal/stall"
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
 var newHTTP = getters.TakeHTTP() //nolint:gochecknoglobals // a function
+
+// bodyStall is how long a body may deliver nothing.
+const bodyStall = 30 * time.Second
 
 // A web is an http or https URL.
 type web struct {
@@ -28,6 +33,7 @@ type web struct {
 	text   string
 	url    *url.URL
 	getter getters.HTTP // nil before Connect
+	post   *posting     // sends a POST in place of getter; nil for a GET
 }
 
 func parseWeb(field, text string) (Endpoint, error) {
@@ -58,25 +64,34 @@ func (w *web) Connect(ctx context.Context, s *Session, as Role) error {
 	if err != nil {
 		return err
 	}
-	client := &http.Client{Jar: jar, CheckRedirect: httpretry.CheckRedirect, Transport: wait.Transport{RoundTripper: httpretry.NewTransport(counted{base.RoundTrip, &s.attempts}, httpretry.Options{
-		Policy: p, Breakers: breaker, Registry: registry, StallTimeout: 30 * time.Second, MinRate: s.MinRate, OnResume: s.resumed,
-	}), Waiter: s.Waiter, Breakers: registry.All}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.text, nil)
+	more := s.request()
+	client := &http.Client{Jar: jar, CheckRedirect: more.CheckRedirect, Transport: more.Transport(wait.Transport{RoundTripper: httpretry.NewTransport(counted{base.RoundTrip, &s.attempts}, httpretry.Options{
+		Policy: p, Breakers: breaker, Registry: registry, StallTimeout: bodyStall, MinRate: s.MinRate, OnResume: s.resumed,
+	}), Waiter: s.Waiter, Breakers: registry.All})}
+	req, err := more.New(ctx, w.text)
 	if err != nil {
-		return err
+		return exit.UsageError(err)
 	}
-	req.Header.Set("User-Agent", "perdure")
-	w.getter = newHTTP(req, client)
+	s.web = true
+	if req.Method == http.MethodPost {
+		w.post = &posting{request: req, client: client, mayRepeat: more.MayRepeat(), limits: stall.Limits{Timeout: bodyStall, MinRate: s.MinRate}}
+		return nil
+	}
+	w.getter = explained{newHTTP(req, client), more.Identity()}
 	return nil
 }
 
 func (w *web) Stat(context.Context) (Info, error) { return Info{}, errNone }
 
-func (w *web) Open(ctx context.Context) (*Input, error) { return open(ctx, w.getter, w.attributes) }
+func (w *web) Open(ctx context.Context) (*Input, error) {
+	if w.post != nil {
+		return w.post.open(ctx)
+	}
+	return open(ctx, w.getter, func() Attributes { return attributes(w.getter.Header()) })
+}
 
-// attributes returns the attributes in the last response.
-func (w *web) attributes() Attributes {
-	h := w.getter.Header()
+// attributes returns the attributes in the header of a response.
+func attributes(h http.Header) Attributes {
 	a := Attributes{
 		ContentType: h.Get("Content-Type"), ContentEncoding: strings.Join(h.Values("Content-Encoding"), ", "),
 		ContentLanguage: strings.Join(h.Values("Content-Language"), ", "), ContentDisposition: h.Get("Content-Disposition"),

@@ -11,7 +11,9 @@ import (
 	"sync/atomic"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/request"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/wait"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
@@ -33,6 +35,9 @@ type Session struct {
 	RequestPayer  bool   // pay for requests to requester-pays buckets
 	VersionID     string // version of a source that is an object; "" means the current version
 	MinRate       int64  // minimum bytes per second of a download, averaged over a minute; 0 means no limit
+
+	Request     *request.Request // additions to the requests for a URL; nil means none
+	RequestFlag string           // the flag that made Request; "" if Request is nil
 
 	Parallel int  // requests for one large file or object at a time; 0 means DefaultParallel
 	NoResume bool // start from scratch, and keep nothing to resume from
@@ -58,6 +63,7 @@ type Session struct {
 	registryDst *circuit.Registry
 
 	stored, versioned bool // an endpoint is an object; the source is one
+	web               bool // the source is a URL
 
 	again retry.Policy // for bodies, which the clients cannot retry
 
@@ -116,6 +122,9 @@ func (s *Session) Unused() error {
 	if len(s.Limits) > 0 && !s.guarded[Source] {
 		return s.Limits[0]
 	}
+	if s.RequestFlag != "" && !s.web {
+		return exit.UsageError(fmt.Errorf("%s can only be used with an http or https URL as SRC", s.RequestFlag))
+	}
 	const object = "an object as SRC or DST"
 	for _, use := range []struct {
 		flag, value string
@@ -137,6 +146,9 @@ func (s *Session) Unused() error {
 	}
 	return nil
 }
+
+// request returns Request, or one without additions.
+func (s *Session) request() *request.Request { return cmp.Or(s.Request, new(request.Request)) }
 
 // Requests returns how many requests were sent, and how many of them were retries.
 func (s *Session) Requests() (sent, retries int) {

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/request"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
+)
+
+// requestFlags are the flags of copy about the requests for a URL.
+type requestFlags struct {
+	headers, files, expanded []string
+	netrc                    bool
+	netrcFile                string
+	method, data             string
+	idempotent               bool
+}
+
+// requestNames are the names of these flags.
+var requestNames = []string{"header", "header-file", "header-env", "netrc", "netrc-file", "method", "data", "idempotent"} //nolint:gochecknoglobals // a constant
+
+func (f *requestFlags) add(flags *pflag.FlagSet) {
+	flags.Var(appends(&f.headers), "header", "send a header field to SRC, a URL, as `'NAME: VALUE'`; other users can see it in the process list")
+	flags.Var(appends(&f.files), "header-file", "`file` with such header fields, one in a line")
+	flags.Var(appends(&f.expanded), "header-env", "send a header field with environment variables, as `'NAME: {{VARIABLE}}'`")
+	flags.BoolVar(&f.netrc, "netrc", false, "take user and password of SRC, a URL, from ~/.netrc")
+	flags.StringVar(&f.netrcFile, "netrc-file", "", "take user and password of SRC, a URL, from this netrc `file`")
+	flags.StringVar(&f.method, "method", "", "`method` of the request to SRC, a URL: GET or POST (GET, or POST with --data)")
+	flags.StringVar(&f.data, "data", "", "`text` to send in a POST, or @FILE, or @- for standard input; unchanged")
+	flags.BoolVar(&f.idempotent, "idempotent", false, "the POST may be repeated: sent twice, it has the effect of one. So says a header field Idempotency-Key, too")
+}
+
+// appends is a flag that may be repeated.
+func appends(to *[]string) each {
+	return func(text string) error {
+		*to = append(*to, text)
+		return nil
+	}
+}
+
+// apply sets the requests of a session. It reads the files that the flags name.
+func (f *requestFlags) apply(a *app, flags *pflag.FlagSet, s *endpoint.Session, source string) error {
+	for _, name := range requestNames {
+		if flags.Lookup(name) != nil && flags.Changed(name) {
+			s.RequestFlag, s.Request = "--"+name, new(request.Request)
+			break
+		}
+	}
+	if s.Request == nil {
+		return nil
+	}
+	for _, set := range []func(*app, *pflag.FlagSet, *request.Request, string) error{f.setMethod, f.setHeader, f.setNetrc} {
+		if err := set(a, flags, s.Request, source); err != nil {
+			return exit.UsageError(err)
+		}
+	}
+	return nil
+}
+
+// setMethod sets the method and the body.
+func (f *requestFlags) setMethod(a *app, flags *pflag.FlagSet, r *request.Request, source string) (err error) {
+	r.Method, r.Idempotent = f.method, f.idempotent
+	if flags.Changed("data") && f.method == "" {
+		r.Method = "POST"
+	}
+	switch {
+	case flags.Changed("method") && f.method != "GET" && f.method != "POST":
+		return setting.Bad("--method", f.method, "GET or POST")
+	case flags.Changed("data") && r.Method != "POST":
+		return fmt.Errorf("--data cannot be used with --method %s: it is sent in a POST", r.Method)
+	case f.idempotent && r.Method != "POST":
+		return fmt.Errorf("--idempotent can only be used with --method POST or --data: a GET is repeated without it")
+	case !flags.Changed("data"):
+		return nil
+	}
+	if r.Body, err = body(a, f.data, source); err != nil {
+		return fmt.Errorf("--data %s: %w", f.data, err)
+	}
+	return nil
+}
+
+// body returns the bytes of --data.
+func body(a *app, data, source string) ([]byte, error) {
+	path, isFile := strings.CutPrefix(data, "@")
+	switch {
+	case !isFile:
+		return []byte(data), nil
+	case path != "-":
+		return readFile(path, maxData)
+	case source == "-":
+		return nil, errors.New("standard input is SRC")
+	case endpoint.WasClosed(a.stdin):
+		return nil, endpoint.ErrClosed
+	}
+	return readAtMost(a.stdin, maxData)
+}
+
+// setHeader sets the header fields.
+func (f *requestFlags) setHeader(a *app, _ *pflag.FlagSet, r *request.Request, _ string) error {
+	for _, line := range f.headers {
+		if err := r.Add(line); err != nil {
+			return fmt.Errorf("--header: %w", err)
+		}
+	}
+	for _, path := range f.files {
+		text, err := readFile(path, maxConfig)
+		if err == nil {
+			err = r.AddLines(string(text))
+		}
+		if err != nil {
+			return fmt.Errorf("--header-file %s: %w", path, err)
+		}
+	}
+	for _, line := range f.expanded {
+		if err := r.AddExpanded(line, a.getenv); err != nil {
+			return fmt.Errorf("--header-env: %w", err)
+		}
+	}
+	return nil
+}
+
+// setNetrc reads the netrc file.
+func (f *requestFlags) setNetrc(a *app, flags *pflag.FlagSet, r *request.Request, _ string) error {
+	path := f.netrcFile
+	switch {
+	case flags.Changed("netrc-file") && path == "":
+		return setting.Bad("--netrc-file", "", "a netrc file")
+	case !f.netrc && path == "":
+		return nil
+	case path == "":
+		home := a.getenv("HOME")
+		if runtime.GOOS == "windows" {
+			home = a.getenv("USERPROFILE")
+		}
+		if home == "" {
+			return fmt.Errorf("--netrc: the environment variable HOME is not set; use --netrc-file FILE")
+		}
+		path = filepath.Join(home, ".netrc")
+	}
+	text, err := readFile(path, maxConfig)
+	if err == nil {
+		r.Netrc, err = request.ParseNetrc(path, string(text))
+	}
+	if err != nil {
+		return fmt.Errorf("netrc file %s: %w", path, err)
+	}
+	return nil
+}
+
+// The largest files that are read, in bytes.
+const (
+	maxConfig = 1 << 20
+	maxData   = 64 << 20
+)
+
+// readFile returns the content of a file, which may be a pipe.
+func readFile(path string, most int64) ([]byte, error) {
+	in, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = in.Close() }()
+	return readAtMost(in, most)
+}
+
+// readAtMost returns all of in, which may have that many bytes.
+func readAtMost(in io.Reader, most int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(in, most+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case int64(len(data)) > most:
+		return nil, fmt.Errorf("more than %d bytes", most)
+	}
+	return data, nil
+}
