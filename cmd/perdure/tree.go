@@ -47,6 +47,7 @@ type copyFlags struct {
 	metrics metricsFile
 	choose  chooseFlags
 	request requestFlags
+	compare compareFlags
 }
 
 // addCopyFlags adds the flags of copy.
@@ -75,6 +76,7 @@ func addSyncFlags(flags *pflag.FlagSet) *copyFlags {
 // addCommon adds the flags of copy and sync.
 func (f *copyFlags) addCommon(flags *pflag.FlagSet) {
 	f.choose.add(flags)
+	f.compare.add(flags)
 	flags.BoolVar(&f.dryRun, "dry-run", false, "change nothing: say what would be copied, skipped and deleted, and why")
 	flags.StringVar(&f.sseKey, "sse-c-key", "", "`file` with the key, 32 bytes or their base64, with which the store encrypts objects (SSE-C)")
 	flags.BoolVar(&f.noSign, "no-sign-request", false, "send requests to a store without credentials, for public buckets")
@@ -104,7 +106,7 @@ func (f *copyFlags) check(flags *pflag.FlagSet) error {
 	case flags.Changed("max-delete") && !f.delete:
 		return exit.UsageError(errors.New("--max-delete can only be used with --delete"))
 	}
-	names, text := append([]string{"manifest", "links", "allow-empty", "dry-run"}, chooseNames...), "--%s is for many files: it can only be used with --recursive"
+	names, text := append([]string{"manifest", "links", "allow-empty", "dry-run"}, slices.Concat(chooseNames, compareNames)...), "--%s is for many files: it can only be used with --recursive"
 	if f.recursive {
 		names, text = append([]string{"checksum", "no-resume", "version-id"}, requestNames...), "--%s is for one file: it cannot be used with --recursive"
 	}
@@ -125,13 +127,18 @@ func (f *copyFlags) session() endpoint.Session {
 	}
 }
 
+// checkTree returns an error about flags that are not for these addresses.
+func (f *copyFlags) checkTree(t endpoint.Tree) error {
+	if t.From != nil && tree.Links(f.links) == tree.Follow {
+		return exit.UsageError(errors.New("--links follow is for links below SRC: no file is written through a link below DST"))
+	}
+	return f.compare.check(t)
+}
+
 // copyTree copies many files. link has their addresses and the session.
 func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link *copying.Job) error {
 	t, err := endpoint.ParseTree(link.Source, link.Destination, link.Session.Stores())
-	if err == nil && t.From != nil && tree.Links(flags.links) == tree.Follow {
-		err = exit.UsageError(errors.New("--links follow is for links below SRC: no file is written through a link below DST"))
-	}
-	if err != nil {
+	if err = cmp.Or(err, flags.checkTree(t)); err != nil {
 		return err
 	}
 	exit.IgnoreBrokenPipes()
@@ -156,6 +163,7 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 		Done: func(e tree.Entry) { reportEntry(meter.Log, e) },
 	}
 	flags.choose.apply(job)
+	flags.compare.apply(job)
 	manifest, err := a.manifest(ctx, flags.manifest)
 	if err != nil {
 		return err
@@ -179,7 +187,7 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 	}
 	a.log.Info(text, "event", "summary", "src", link.Source, "dst", link.Destination,
 		"copied", s.Copied, "skipped", s.Skipped, "failed", s.Failed, "links", s.Linked, "bytes", s.Bytes,
-		"requests", s.Requests, "retries", s.Retries, "duration", s.Elapsed, "deleted", s.Deleted, "dry_run", flags.dryRun)
+		"requests", s.Requests, "retries", s.Retries, "duration", s.Elapsed, "deleted", s.Deleted, "unsummed", s.Unsummed, "dry_run", flags.dryRun)
 	if err == nil && !flags.dryRun {
 		a.dagster.Materialize(dagster.TreeMetadata(link.Source, link.Destination, s))
 	}
@@ -229,6 +237,9 @@ func (a *app) manifest(ctx context.Context, path string) (*tree.Manifest, error)
 func summed(from, to string, s tree.Summary) string {
 	text := fmt.Sprintf("Copied %s from %s to %s: %s in %.1f seconds, %s; %d skipped, %d failed",
 		counted(s.Copied, "file", "files"), from, to, counted(s.Bytes, "byte", "bytes"), s.Elapsed.Seconds(), requests(s.Requests, s.Retries), s.Skipped, s.Failed-s.Untried)
+	if s.Unsummed > 0 {
+		text += fmt.Sprintf(", %d copied for want of a checksum to compare", s.Unsummed)
+	}
 	if s.Deleted > 0 {
 		text += fmt.Sprintf(", %d deleted", s.Deleted)
 	}

@@ -22,7 +22,7 @@ func inProcess(t *testing.T, s *testServers, args ...string) (int, string) {
 	return inHome(t, s, t.TempDir(), args...)
 }
 
-// inHome is inProcess with that HOME.
+// inHome is inProcess with a home directory, which has the state of earlier runs.
 func inHome(t *testing.T, s *testServers, home string, args ...string) (int, string) {
 	t.Helper()
 	s.setenv(home, t.Setenv)

@@ -97,6 +97,7 @@ type Info struct {
 
 	Size     int64        // in bytes; -1 if it is unknown before the end
 	Checksum checksum.Sum // of all bytes; zero if it is unknown
+	ETag     string       // of an object, only from Stat
 
 	Inconclusive bool // a mismatch of Checksum does not prove that the bytes differ
 }
@@ -115,6 +116,7 @@ type Stored struct {
 	Bytes    int64
 	Checksum string // of all bytes, as package checksum writes it; "" if it is unknown
 	Verified string // what has verified the bytes, such as "crc32c"
+	ETag     string // of the object; "" if the destination is none
 }
 
 // An Item is one entry of a listing.
@@ -122,6 +124,7 @@ type Item struct {
 	Rel  string       // path below the listed endpoint, with slashes
 	Size int64        // in bytes
 	Sum  checksum.Sum // of all bytes; zero if the listing has none
+	ETag string       // of the object; "" for a file
 	Dir  bool         // the item is a directory; its contents are other items
 	Err  error        // why the item cannot be copied; nil if it can
 	Link bool         // the item is a symbolic link, and links are skipped
@@ -155,7 +158,7 @@ func open(ctx context.Context, g transfer.Getter, attributes func() Attributes) 
 		return nil, err
 	}
 	v := res.Version
-	return &Input{ReadCloser: res.Body, Info: Info{attributes(), v.Size, v.Checksum, v.Inconclusive}}, nil
+	return &Input{ReadCloser: res.Body, Info: Info{Attributes: attributes(), Size: v.Size, Checksum: v.Checksum, Inconclusive: v.Inconclusive}}, nil
 }
 
 // errNone is the error of an operation that a scheme does not support. The table schemes prevents such calls.

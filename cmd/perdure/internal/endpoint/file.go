@@ -274,7 +274,7 @@ func (t *fileTarget) Commit() (Stored, error) {
 	if t.from != nil && t.copy.Want.IsZero() {
 		verified = t.from.verified
 	}
-	return Stored{r.Bytes, r.Checksum.String(), verified}, inPlace(t.copy, t.path, err)
+	return Stored{Bytes: r.Bytes, Checksum: r.Checksum.String(), Verified: verified}, inPlace(t.copy, t.path, err)
 }
 
 func (t *fileTarget) Close() (left string) {

@@ -55,7 +55,7 @@ func (p *put) send(ctx context.Context, in *Input, body io.Reader, o objects.Put
 		err = fmt.Errorf("%w: the store has %d bytes, want %d", ErrSize, object.Size, in.Size)
 	}
 	if err == nil {
-		p.got = Stored{object.Size, object.Checksum, string(object.Verified)}
+		p.got = Stored{object.Size, object.Checksum, string(object.Verified), object.ETag}
 	}
 	return p.got, err
 }

@@ -165,7 +165,7 @@ func (o *Object) Stat(ctx context.Context) (Info, error) {
 		return Info{}, err
 	}
 	sum, _ := checksum.Parse(object.Checksum) // the zero Sum if it cannot be parsed
-	return Info{Size: object.Size, Checksum: sum}, nil
+	return Info{Size: object.Size, Checksum: sum, ETag: object.ETag}, nil
 }
 
 // Open requests the object.
@@ -196,7 +196,7 @@ func (o *Object) CopyFrom(ctx context.Context, from Endpoint) (Stored, error) {
 	if status, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && slices.Contains([]int{http.StatusNotImplemented, http.StatusMethodNotAllowed, http.StatusMovedPermanently, http.StatusBadRequest}, status.HTTPStatusCode()) {
 		return Stored{}, errors.ErrUnsupported // the store cannot copy from there: read and write instead
 	}
-	return Stored{got.Size, got.Checksum, string(got.Verified)}, err
+	return Stored{got.Size, got.Checksum, string(got.Verified), got.ETag}, err
 }
 
 // List yields the objects whose keys begin with the key of o and a slash.
@@ -204,7 +204,7 @@ func (o *Object) List(ctx context.Context) iter.Seq2[Item, error] {
 	prefix := directory(o.key)
 	return func(yield func(Item, error) bool) {
 		for object, err := range o.store.List(ctx, o.bucket, prefix) {
-			i := Item{Rel: strings.TrimPrefix(object.Key, prefix), Size: object.Size}
+			i := Item{Rel: strings.TrimPrefix(object.Key, prefix), Size: object.Size, ETag: object.ETag}
 			i.Dir = i.Size == 0 && (i.Rel == "" || strings.HasSuffix(i.Rel, "/")) // the marker of a directory
 			i.Sum, _ = checksum.Parse("md5:" + strings.Trim(object.ETag, `"`))    // zero if the ETag is no MD5
 			if object.Key != "" {

@@ -65,7 +65,7 @@ func (s *sink) Put(ctx context.Context, in *Input) (Stored, error) {
 	crc := checksum.New(ownSum)
 	from := watch(ctx, in, s.copy.Want, s.copy.progress)
 	n, err := io.CopyBuffer(io.MultiWriter(interruptibleWriter{ctx, s.file}, crc), from, make([]byte, chunk))
-	s.got = Stored{n, cmp.Or(s.copy.Want.String(), checksum.Of(ownSum, crc).String()), from.verified}
+	s.got = Stored{Bytes: n, Checksum: cmp.Or(s.copy.Want.String(), checksum.Of(ownSum, crc).String()), Verified: from.verified}
 	if err == nil {
 		s.copy.moved(in, "read")
 	}

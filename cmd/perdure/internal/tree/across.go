@@ -2,9 +2,12 @@ package tree
 
 import (
 	"context"
+	"strings"
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/sums"
+	"github.com/seed-0f2c7998/perdure/internal/checksum"
 )
 
 // across copies one object from store to store, unless the destination has it.
@@ -19,38 +22,51 @@ func (r *run) across(ctx context.Context, i item) (Entry, error) {
 	}
 	why := missing
 	if i.exists || i.unknown {
-		var sum string
-		if sum, why = sameObject(ctx, i, from, to); why == "" {
-			return r.skipped(i, sum), nil
+		v := r.sameObject(ctx, i, from, to)
+		if v.same {
+			return r.skipped(i, v), nil
 		}
+		why = v.why
 	}
 	if r.DryRun {
 		return r.would(i, why), nil
 	}
-	return r.copied(copying.One(ctx, r.copy(from, i), to))
+	got, err := copying.One(ctx, r.copy(from, i), to)
+	return r.copied(got, why, err)
 }
 
-// sameObject returns the checksum by which two objects are the same, or why they are not. It compares the checksums in the
-// listings, and, if these are missing or differ, those of the objects, which takes a request each.
-func sameObject(ctx context.Context, i item, from, to endpoint.Endpoint) (sum, why string) {
-	if i.exists && i.Size != i.existing.Size {
-		return "", otherSize
-	}
-	if sum = i.Sum.String(); i.exists && !i.Sum.IsZero() && sum == i.existing.Sum.String() {
-		return sum, ""
+// sameObject compares two objects: the sizes, the ETags in the listings if they have the form of an MD5 or of that of an object
+// in parts, and, if these differ, the checksums of the objects, which takes a request each.
+func (r *run) sameObject(ctx context.Context, i item, from, to endpoint.Endpoint) verdict {
+	switch {
+	case i.exists && i.Size != i.existing.Size:
+		return differs(otherSize)
+	case i.exists && r.SizeOnly:
+		return bySize(true)
+	case i.exists && !sums.ETag(i.ETag).IsZero() && strings.Trim(i.ETag, `"`) == strings.Trim(i.existing.ETag, `"`):
+		return equalSum(describe(i.Item))
 	}
 	a, err := from.Stat(ctx)
-	if err != nil || a.Checksum.IsZero() {
-		return "", noSum // the copy reports the error
+	if err != nil {
+		return differs(noSum) // the copy reports the error
 	}
 	b, err := to.Stat(ctx)
-	switch sum = a.Checksum.String(); {
+	switch {
 	case err != nil:
-		return "", missing
-	case a.Size != b.Size:
-		return "", otherSize
-	case sum != b.Checksum.String():
-		return "", otherSum
+		return differs(missing)
+	case a.Size != b.Size || r.SizeOnly:
+		return bySize(a.Size == b.Size)
 	}
-	return sum, ""
+	return compareSums(a.Checksum, b.Checksum)
+}
+
+// compareSums compares the checksums of two objects.
+func compareSums(a, b checksum.Sum) verdict {
+	switch {
+	case a.IsZero() || b.IsZero():
+		return differs(noSum)
+	case a.String() != b.String():
+		return differs(otherSum)
+	}
+	return equalSum(a.String())
 }

@@ -170,7 +170,7 @@ func (r *run) down(ctx context.Context, i item) (Entry, error) {
 	path := filepath.Join(r.Dir, filepath.FromSlash(i.Rel))
 	if i.Dir {
 		if r.DryRun {
-			return r.skipped(i, ""), nil
+			return r.skipped(i, verdict{why: "directory"}), nil
 		}
 		if err := r.dir.Mkdir(strings.TrimSuffix(i.Rel, "/")); err != nil {
 			return r.inTheWay(path, err)
@@ -188,12 +188,12 @@ func (r *run) down(ctx context.Context, i item) (Entry, error) {
 	why := missing
 	switch {
 	case err == nil:
-		var sum string
-		sum, why = same(ctx, f, i.Item, from, true)
+		v := r.same(ctx, f, i, from)
 		_ = f.Close()
-		if why == "" {
-			return r.skipped(i, sum), nil
+		if v.same {
+			return r.skipped(i, v), nil
 		}
+		why = v.why
 	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission): // a file that cannot be read is replaced
 		return r.inTheWay(path, err)
 	}
@@ -205,7 +205,7 @@ func (r *run) down(ctx context.Context, i item) (Entry, error) {
 	if errors.Is(err, transfer.ErrLink) {
 		return r.inTheWay(path, err)
 	}
-	return r.copied(got, err)
+	return r.copied(got, why, err)
 }
 
 // inTheWay returns the outcome of an item whose path is a link or a directory.

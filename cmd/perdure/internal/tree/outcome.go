@@ -46,6 +46,7 @@ type Summary struct {
 	Copied, Skipped, Failed int
 	Deleted                 int
 	Linked                  int   // skipped links
+	Unsummed                int   // part of Copied: there was a file, and no checksum to compare
 	Untried                 int   // part of Failed: the job stopped before
 	Bytes                   int64 // copied
 	Requests, Retries       int

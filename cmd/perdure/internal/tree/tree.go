@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/sums"
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
@@ -48,6 +49,9 @@ type Job struct {
 	DryRun    bool                  // change nothing: the entries say what would be done, and why
 	Delete    bool                  // if all files are copied, delete those that the destination has and the source has not
 	MaxDelete int                   // delete nothing if there are more; -1 means MaxDelete, and at most half of the destination
+
+	SizeOnly bool        // files of the same size are the same
+	Sums     *sums.Cache // of the directory, saved at the end; nil means none
 
 	// Done is called with the outcome of each file, by one goroutine at a time. Progress is called concurrently. Warn is
 	// called with warnings. If nil, they are not called.
@@ -93,6 +97,7 @@ type run struct {
 	keys                atomic.Int64
 	listing             atomic.Bool
 	moved, files        atomic.Int64
+	unsummed            atomic.Int64
 
 	mu        sync.Mutex
 	summary   Summary  // guarded by mu, like the fields below
@@ -111,6 +116,10 @@ func (j *Job) Run(ctx context.Context) (Summary, error) {
 		err = context.Cause(ctx)
 	}
 	r.summary.Requests, r.summary.Retries = r.Session.Requests()
+	r.summary.Unsummed = int(r.unsummed.Load())
+	if !r.DryRun {
+		_ = r.Sums.Save() // without it, the next run reads the files
+	}
 	r.summary.Elapsed = time.Since(begun)
 	return r.summary, err
 }
@@ -254,7 +263,7 @@ func (r *run) one(ctx context.Context, i item, copyIt func(context.Context, item
 		var done Entry
 		done, err = copyIt(endpoint.WithSubject(ctx, i.Rel), i)
 		if err == nil {
-			e.Bytes, e.Checksum, e.Action = done.Bytes, done.Checksum, done.Action
+			e.Bytes, e.Checksum, e.Action, e.Reason = done.Bytes, done.Checksum, done.Action, done.Reason
 		}
 	}
 	switch {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
-	"github.com/seed-0f2c7998/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
@@ -127,13 +126,14 @@ func (r *run) up(ctx context.Context, i item) (Entry, error) {
 	from := &endpoint.File{Path: path, OpenFile: func() (*os.File, error) { return f, nil }}
 	why := missing
 	if i.exists || i.unknown {
-		var sum string
-		if sum, why = same(ctx, f, i.existing, to, i.exists); why == "" {
+		var v verdict
+		if v = r.same(ctx, f, i, to); v.same {
 			if !r.DryRun {
 				to.Settle(ctx, from)
 			}
-			return r.skipped(i, sum), f.Close()
+			return r.skipped(i, v), f.Close()
 		}
+		why = v.why
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
 			return Entry{}, errors.Join(endpoint.Explain("read", path, err), f.Close())
 		}
@@ -141,7 +141,16 @@ func (r *run) up(ctx context.Context, i item) (Entry, error) {
 	if r.DryRun {
 		return r.would(i, why), f.Close()
 	}
-	return r.copied(copying.One(ctx, r.copy(from, i), to))
+	before, err := f.Stat()
+	if err != nil {
+		return Entry{}, errors.Join(endpoint.Explain("read", path, err), f.Close())
+	}
+	cached := r.Sums.File(i.Rel, before)
+	got, err := copying.One(ctx, r.copy(from, i), to)
+	if err == nil {
+		r.learn(cached, path, got)
+	}
+	return r.copied(got, why, err)
 }
 
 // openFile opens a file of the directory. It follows symbolic links only if Links is Follow.
@@ -168,17 +177,20 @@ func (r *run) copy(from endpoint.Endpoint, i item) *endpoint.Copy {
 	return &endpoint.Copy{Session: r.Session, From: from, Size: max(i.Size, 1), Progress: r.meter()}
 }
 
-// copied returns the Entry of a copied item.
-func (r *run) copied(got endpoint.Stored, err error) (Entry, error) {
+// copied returns the Entry of a copied item, and counts it if it was copied for want of a checksum.
+func (r *run) copied(got endpoint.Stored, why string, err error) (Entry, error) {
+	if err == nil && why == noSum {
+		r.unsummed.Add(1)
+	}
 	return Entry{Bytes: got.Bytes, Checksum: got.Checksum, Action: Copied}, err
 }
 
 // skipped returns the Entry of an item that the destination has.
-func (r *run) skipped(i item, sum string) Entry {
+func (r *run) skipped(i item, v verdict) Entry {
 	r.moved.Add(i.Size)
-	e := Entry{Bytes: i.Size, Checksum: sum, Action: Skipped}
+	e := Entry{Bytes: i.Size, Checksum: v.sum, Action: Skipped}
 	if r.DryRun {
-		e.Action, e.Reason = WouldSkip, "same checksum"
+		e.Action, e.Reason = WouldSkip, v.why
 	}
 	return e
 }
@@ -186,59 +198,8 @@ func (r *run) skipped(i item, sum string) Entry {
 // would returns the Entry of an item that would be copied.
 func (r *run) would(i item, why string) Entry {
 	r.moved.Add(i.Size)
+	if why == noSum {
+		r.unsummed.Add(1)
+	}
 	return Entry{Bytes: i.Size, Action: WouldCopy, Reason: why}
-}
-
-// Why an item is copied.
-const (
-	missing   = "not in DST"
-	otherSize = "other size"
-	otherSum  = "other checksum"
-	noSum     = "no checksum to compare"
-)
-
-// same returns the checksum by which a file and an object are the same, or why they are not. It compares the sizes first. Then
-// it compares the checksum in the listing, and, if that is missing or differs (the MD5 of an encrypted object does), the
-// checksum of the object, which takes a request. If neither matches, the two are not the same.
-func same(ctx context.Context, f *os.File, listed endpoint.Item, place endpoint.Endpoint, isListed bool) (sum, why string) {
-	info, err := f.Stat()
-	if err != nil || isListed && info.Size() != listed.Size {
-		return "", otherSize
-	}
-	if isListed && has(ctx, f, listed.Sum, info.Size()) {
-		return listed.Sum.String(), ""
-	}
-	known, err := place.Stat(ctx)
-	switch {
-	case err != nil: // the copy reports the error
-		return "", missing
-	case known.Size != info.Size():
-		return "", otherSize
-	case known.Checksum.IsZero() && listed.Sum.IsZero():
-		return "", noSum
-	case !has(ctx, f, known.Checksum, info.Size()):
-		return "", otherSum
-	}
-	return known.Checksum.String(), ""
-}
-
-// has reports whether a file has the checksum.
-func has(ctx context.Context, f *os.File, sum checksum.Sum, size int64) bool {
-	if sum.IsZero() {
-		return false
-	}
-	h := sum.New()
-	buffer := make([]byte, min(256<<10, size+1)) // one more, to see the end
-	for at := int64(0); ctx.Err() == nil; {
-		n, err := f.ReadAt(buffer, at)
-		_, _ = h.Write(buffer[:n])
-		at += int64(n)
-		if errors.Is(err, io.EOF) {
-			return sum.Check(h.Sum(nil)) == nil
-		}
-		if err != nil {
-			return false
-		}
-	}
-	return false
 }

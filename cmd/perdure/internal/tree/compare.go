@@ -1,0 +1,145 @@
+package tree
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/sums"
+	"github.com/seed-0f2c7998/perdure/internal/checksum"
+)
+
+// A verdict says whether the destination has an item.
+type verdict struct {
+	same bool
+	sum  string // by which they are the same; "" if none was compared
+	why  string // same is what it is
+}
+
+// The reasons of a verdict.
+const (
+	missing   = "not in DST"
+	otherSize = "other size"
+	otherSum  = "other checksum"
+	noSum     = "no checksum to compare"
+
+	sameSum  = "same checksum"
+	sameSize = "same size"
+)
+
+func equalSum(sum string) verdict { return verdict{true, sum, sameSum} }
+func differs(why string) verdict  { return verdict{why: why} }
+func bySize(equal bool) verdict {
+	if equal {
+		return verdict{true, "", sameSize}
+	}
+	return differs(otherSize)
+}
+
+// same compares a file and the object of an item, which is at place. It compares the sizes first. Then it compares the ETag in
+// the listing, and, if that is no checksum or differs (the MD5 of an encrypted object does), the checksum of the object, which
+// takes a request. If neither matches, the two are not the same. It does not read a file whose checksum is cached.
+func (r *run) same(ctx context.Context, f *os.File, i item, place endpoint.Endpoint) verdict {
+	listed, isListed := i.existing, i.exists
+	if r.To == nil {
+		listed, isListed = i.Item, true
+	}
+	info, err := f.Stat()
+	if err != nil || isListed && info.Size() != listed.Size {
+		return differs(otherSize)
+	}
+	c := comparison{f, r.Sums.File(i.Rel, info), info.Size()}
+	switch {
+	case !isListed:
+	case r.SizeOnly:
+		return bySize(true)
+	case c.cached.Has(sums.ETag(listed.ETag)) || c.has(ctx, listed.Sum):
+		return equalSum(describe(listed))
+	}
+	known, err := place.Stat(ctx)
+	switch {
+	case err != nil: // the copy reports the error
+		return differs(missing)
+	case known.Size != c.size || r.SizeOnly:
+		return bySize(known.Size == c.size)
+	case known.Checksum.IsZero() && listed.Sum.IsZero():
+		return differs(noSum)
+	}
+	return c.object(ctx, known)
+}
+
+// object compares the file with the checksum of the object.
+func (c comparison) object(ctx context.Context, known endpoint.Info) verdict {
+	sum := known.Checksum
+	if !c.cached.Has(sums.Of(sum)) && !c.has(ctx, sum) {
+		return differs(otherSum)
+	}
+	c.remember(sums.ETag(known.ETag)) // so that the next run needs no request
+	return equalSum(sum.String())
+}
+
+// describe returns the checksum in a listing.
+func describe(listed endpoint.Item) string {
+	if listed.Sum.IsZero() {
+		return "etag:" + strings.Trim(listed.ETag, `"`)
+	}
+	return listed.Sum.String()
+}
+
+// A comparison is that of one file with an object.
+type comparison struct {
+	file   *os.File
+	cached sums.File
+	size   int64
+}
+
+// has reads the file and reports whether it has the checksum.
+func (c comparison) has(ctx context.Context, sum checksum.Sum) bool {
+	if sum.IsZero() || !c.read(ctx, sum) {
+		return false
+	}
+	c.remember(sums.Of(sum))
+	return true
+}
+
+// remember adds a checksum of the file to the cache.
+func (c comparison) remember(sum sums.Sum) {
+	if now, err := c.file.Stat(); err == nil {
+		c.cached.Add(sum, now)
+	}
+}
+
+func (c comparison) read(ctx context.Context, sum checksum.Sum) bool {
+	h := sum.New()
+	buffer := make([]byte, min(256<<10, c.size+1)) // one more, to see the end
+	for at := int64(0); ctx.Err() == nil; {
+		n, err := c.file.ReadAt(buffer, at)
+		_, _ = h.Write(buffer[:n])
+		at += int64(n)
+		if errors.Is(err, io.EOF) {
+			return sum.Check(h.Sum(nil)) == nil
+		}
+		if err != nil {
+			return false
+		}
+	}
+	return false
+}
+
+// learn remembers the checksum of a file that was copied, unless the file has changed.
+func (r *run) learn(cached sums.File, path string, got endpoint.Stored) {
+	now, err := os.Stat(path)
+	if err != nil {
+		return
+	}
+	if tag := sums.ETag(got.ETag); !tag.IsZero() {
+		cached.Add(tag, now)
+		return
+	}
+	if sum, err := checksum.Parse(got.Checksum); err == nil {
+		cached.Add(sums.Of(sum), now)
+	}
+}
