@@ -248,12 +248,11 @@ isolated: ## tidy and vet each module without the workspace; test those that the
 dist: ## build archives and wheels of the command for every platform, with checksums, in dist/
 	@cd tools && GOWORK=off $(GO) run ./dist
 
-wheel: ## build this platform's wheel, install it into a fresh venv and run it from there
+wheel: ## build this platform's wheel, install it under two Pythons, run its tests there and check its types
 	@cd tools && GOWORK=off $(GO) run ./dist -only "$$($(GO) env GOOS)/$$($(GO) env GOARCH)"
-	@rm -rf bin/venv-wheel && python3 -m venv bin/venv-wheel
-	@bin/venv-wheel/bin/pip install --quiet --disable-pip-version-check --no-index dist/*.whl
-	@bin/venv-wheel/bin/perdure version
 	@cd dist && sha256sum --check --quiet SHA256SUMS
+	@mkdir -p bin && $(GO) build -o bin/servers ./examples/servers
+	@tools/test-wheel dist/*.whl bin/servers bin/wheel $(firstword $(DAGSTER_VENVS))/bin/python
 
 wheel-or-skip:
 	@if python3 -c 'import venv, ensurepip' 2>/dev/null; then $(MAKE) --no-print-directory wheel; \

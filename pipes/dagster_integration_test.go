@@ -30,7 +30,7 @@ func TestDagster(t *testing.T) {
 			dir := t.TempDir()
 			python := exec.CommandContext(t.Context(), filepath.Join(venv, "bin", "python"), "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "-W", "ignore", cases)
 			python.Dir = dir
-			python.Env = append(os.Environ(), "CONTRACT="+program, "EXAMPLE="+filepath.Join(filepath.Dir(cases), "..", "..", "examples", "dagster"), "DAGSTER_HOME="+dir, "DAGSTER_DISABLE_TELEMETRY=yes", "PYTHONDONTWRITEBYTECODE=1")
+			python.Env = append(os.Environ(), "CONTRACT="+program, "PYTHONPATH="+filepath.Join(filepath.Dir(cases), "..", "..", "python"), "DAGSTER_HOME="+dir, "DAGSTER_DISABLE_TELEMETRY=yes", "PYTHONDONTWRITEBYTECODE=1")
 			out, err := python.CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)

@@ -56,7 +56,11 @@ func newWorld(t *testing.T, venv string) *world {
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", w.programsDir, "../bikes", "../../cmd/perdure").CombinedOutput(); err != nil { //nolint:gosec // a directory of the test
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	w.webserver = startDagster(t, venv, "PATH="+w.programsDir+":"+filepath.Join(venv, "bin")+":"+os.Getenv("PATH"),
+	python, err := filepath.Abs(filepath.Join("..", "..", "python"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.webserver = startDagster(t, venv, "PYTHONPATH="+python, "PATH="+w.programsDir+":"+filepath.Join(venv, "bin")+":"+os.Getenv("PATH"),
 		"STATIONS_URL="+w.api.URL+"/stations", "RIDES_CSV="+file,
 		"AWS_ENDPOINT_URL="+w.store.URL, "AWS_ACCESS_KEY_ID="+w.store.AccessKey, "AWS_SECRET_ACCESS_KEY="+w.store.SecretKey,
 		fmt.Sprint("PERDURE_MAX_ATTEMPTS=", attempts), "PERDURE_BASE_DELAY=0.01", "PERDURE_JITTER=0",

@@ -1,16 +1,15 @@
 """A bike-sharing pipeline whose steps outlast failures: Go programs, a Python asset, and a script without retries."""
 
 import io
-import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import dagster as dg
+import perdure
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from perdure_step import run_step
+from perdure.dagster import run_step
 
 HERE = Path(__file__).parent
 STATIONS_URL = os.environ.get("STATIONS_URL", "http://127.0.0.1:8080/stations")
@@ -39,7 +38,7 @@ def rides(context: dg.AssetExecutionContext):
 @dg.asset(deps=[rides])
 def processed_bike_data(context: dg.AssetExecutionContext):
     """Rentals by season. Python makes the bytes, perdure uploads them."""
-    raw = subprocess.run(["perdure", "copy", f"{BUCKET}/rides.parquet", "-"], check=True, stdout=subprocess.PIPE).stdout
+    raw = perdure.copy(f"{BUCKET}/rides.parquet", "-").output
     table = pq.read_table(io.BytesIO(raw)).group_by("season").aggregate([("total", "sum"), ("temp_celsius", "mean")])
     context.log.info(f"{pc.sum(table['total_sum'])} rentals")
     data = io.BytesIO()
@@ -57,8 +56,7 @@ def station_report(context: dg.AssetExecutionContext):
 
 def open_breakers() -> dict:
     """The circuit breakers of this host that are not closed, by key."""
-    status = subprocess.run(["perdure", "status", "--json"], check=True, stdout=subprocess.PIPE).stdout
-    return {key.pop("key"): key for key in json.loads(status)["keys"] if key["state"] != "closed"}
+    return {b.key: dict(b.fields) for b in perdure.status().breakers if b.state != "closed"}
 
 
 def verdict(found: dict) -> dict:

@@ -18,9 +18,7 @@ import pytest
 from dagster import PipesContextInjector, PipesEnvContextInjector, PipesTempFileContextInjector, PipesTempFileMessageReader
 from dagster._core.errors import DagsterPipesExecutionError  # there is no public name for it
 from dagster._core.pipes.utils import PipesBlobStoreMessageReader, PipesFileMessageReader
-
-sys.path.insert(0, os.environ["EXAMPLE"])
-from perdure_step import run_step  # noqa: E402
+from perdure.dagster import run_step
 
 PROGRAM = os.environ["CONTRACT"]
 
@@ -398,7 +396,7 @@ def test_run_step_leaves_other_errors_to_the_policy():
 CANCELLED = """
 import sys
 import dagster as dg
-from perdure_step import run_step
+from perdure.dagster import run_step
 
 @dg.asset
 def my_asset(context: dg.AssetExecutionContext):
@@ -411,7 +409,7 @@ dg.materialize([my_asset], instance=dg.DagsterInstance.ephemeral())
 def test_cancelled_step_leaves_no_orphan():
     with subprocess.Popen(
         [sys.executable, "-c", CANCELLED, PROGRAM], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.environ["EXAMPLE"]}, start_new_session=True,
+        start_new_session=True,
     ) as step:  # fmt: skip
         pid = int(step.stdout.readline().split()[1])
         step.send_signal(signal.SIGINT)  # to Dagster only, as a cancelled run does

@@ -5,14 +5,12 @@ import (
 	"archive/zip"
 	"compress/gzip"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 )
 
@@ -47,36 +45,6 @@ func pack(root, out, binary, version string, p platform, at time.Time) (string, 
 		return base + ".zip", write(filepath.Join(out, base+".zip"), func(w io.Writer) error { return writeZip(w, all, at) })
 	}
 	return base + ".tar.gz", write(filepath.Join(out, base+".tar.gz"), func(w io.Writer) error { return writeTar(w, all, at) })
-}
-
-// packWheel makes a wheel (PEP 427) that contains only the binary, as a script: pip puts it on the PATH.
-func packWheel(root, out, binary, version string, p platform, at time.Time) (string, error) {
-	info := "perdure-" + version + ".dist-info/"
-	scripts, err := entries(root, binary, "perdure-"+version+".data/scripts/")
-	if err != nil {
-		return "", err
-	}
-	var tags strings.Builder
-	for tag := range strings.SplitSeq(p.tags, ".") {
-		fmt.Fprintf(&tags, "Tag: py3-none-%s\n", tag)
-	}
-	all := []entry{
-		scripts[0],
-		{info + "LICENSE", 0o644, scripts[1].data},
-		{info + "METADATA", 0o644, fmt.Appendf(nil, "Metadata-Version: 2.1\nName: perdure\nVersion: %s\n"+
-			"Summary: Calls that outlast failures, without making the failures worse\n"+
-			"License: Apache-2.0\nRequires-Python: >=3.8\nDescription-Content-Type: text/markdown\n\n%s", version, scripts[2].data)},
-		{info + "WHEEL", 0o644, fmt.Appendf(nil, "Wheel-Version: 1.0\nGenerator: perdure\nRoot-Is-Purelib: false\n%s", tags.String())},
-	}
-	var record strings.Builder
-	for _, e := range all {
-		sum := sha256.Sum256(e.data)
-		fmt.Fprintf(&record, "%s,sha256=%s,%d\n", e.name, base64.RawURLEncoding.EncodeToString(sum[:]), len(e.data))
-	}
-	fmt.Fprintf(&record, "%sRECORD,,\n", info)
-	all = append(all, entry{info + "RECORD", 0o644, []byte(record.String())})
-	name := fmt.Sprintf("perdure-%s-py3-none-%s.whl", version, p.tags)
-	return name, write(filepath.Join(out, name), func(w io.Writer) error { return writeZip(w, all, at) })
 }
 
 func writeZip(w io.Writer, all []entry, at time.Time) error {

@@ -1,5 +1,5 @@
 // Command dist builds the command for users without Go: archives with checksums, and Python wheels that contain the
-// binary, so that pip installs it. It writes to dist/.
+// binary and the package python/perdure, which starts it. It writes to dist/.
 //
 // The same tree and version give the same bytes: files in an archive have the time of the commit.
 package main
@@ -36,13 +36,13 @@ type platform struct {
 	tags     string
 }
 
-// A static binary needs no libc, so it has both Linux tags.
+// A static binary needs no libc, so it has both Linux tags. Go 1.26 needs macOS 12.
 func platforms() []platform {
 	return []platform{
 		{"linux", "amd64", "manylinux_2_17_x86_64.manylinux2014_x86_64.musllinux_1_1_x86_64"},
 		{"linux", "arm64", "manylinux_2_17_aarch64.manylinux2014_aarch64.musllinux_1_1_aarch64"},
-		{"darwin", "amd64", "macosx_11_0_x86_64"},
-		{"darwin", "arm64", "macosx_11_0_arm64"},
+		{"darwin", "amd64", "macosx_12_0_x86_64"},
+		{"darwin", "arm64", "macosx_12_0_arm64"},
 		{"windows", "amd64", "win_amd64"},
 		{"windows", "arm64", "win_arm64"},
 	}

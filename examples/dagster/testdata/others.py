@@ -3,7 +3,7 @@
 import os
 
 import dagster as dg
-from perdure_step import run_step
+from perdure.dagster import run_step
 
 COPY = ["perdure", "copy", os.environ["STATIONS_URL"]]
 

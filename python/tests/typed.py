@@ -1,0 +1,30 @@
+"""What a type checker knows of the results; it is checked, and never run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+import perdure
+from perdure.dagster import run_step
+
+if TYPE_CHECKING:
+    import dagster as dg
+    from typing_extensions import assert_type
+
+    def results(context: dg.AssetExecutionContext) -> None:
+        assert_type(perdure.copy(Path("a"), "b", max_attempts=7, no_resume=True), perdure.CopyResult)
+        assert_type(perdure.copy("a", "b", recursive=True, include=["*.csv"]), perdure.TreeResult)
+        assert_type(perdure.sync("a", "b", delete=True), perdure.TreeResult)
+        assert_type(perdure.run(["a", Path("b")], input=b"", on_event=print), perdure.RunResult)
+        assert_type(perdure.status().breakers[0].next_probe, Optional[datetime])
+        assert_type(perdure.run([]).events[0].fields, Mapping[str, Any])
+        assert_type(perdure.binary(), str)
+        assert_type(run_step(context, ["perdure", "copy", "a", "b"], stdin=b""), Iterable[Any])
+
+    def errors(e: perdure.PerdureError, i: perdure.Interrupted) -> None:
+        assert_type(e.retry_at, Optional[datetime])
+        assert_type(e.exit_code, int)
+        assert_type(i.signal, int)
