@@ -17,7 +17,6 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/dagster"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
-	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/help"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/progress"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/state"
@@ -30,7 +29,9 @@ const copyText = `Copy SRC to DST, through failures.
 
 SRC is a file, - for standard input, an http or https URL, or s3://BUCKET/KEY. DST is a file, - for
 standard output, or s3://BUCKET/KEY. If DST is a directory, s3://BUCKET or a key that ends in a slash,
-the name of SRC is appended.
+the name of SRC is appended. If there are several SRC, such as what a shell's *.csv expands to, DST must be
+one of these. s3://BUCKET/2024-*/*.csv means the objects that match: * within a name, ** also across slashes,
+and \* a star.
 
 The copy succeeds only when DST is complete and verified. A file is written under a temporary name beside
 DST and renamed when it is on the disk; an object is created whole or not at all. So when the copy fails,
@@ -78,13 +79,15 @@ permanently, and 69 if it gave up on all files that failed.`
 
 func (a *app) copyCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "copy [flags] SRC DST",
+		Use:   "copy [flags] SRC... DST",
 		Short: "Copy a file, a web page, an S3 object, or many, and verify them",
 		Long:  copyText,
 		Example: `  perdure copy hour.csv s3://bikes/raw/
   perdure copy https://example.org/stations.json stations.json --max-attempts 7
   perdure copy https://api.example.org/trips trips.json --header-env 'Authorization: Bearer {{API_TOKEN}}'
   perdure copy https://example.org/large.zip . --checksum sha256:9f86d081884c7d65...
+  perdure copy *.csv s3://bikes/raw/
+  perdure copy 's3://bikes/raw/**/*.csv' .
   perdure copy -r ./2024 s3://bikes/raw/2024 --manifest copied.jsonl
   perdure copy s3://bikes/raw/hour.csv - --endpoint-url http://localhost:9000 | head
   pg_dump bikes | perdure copy - s3://backup/bikes.sql`,
@@ -98,18 +101,19 @@ func (a *app) copies(c *cobra.Command, more *copyFlags) {
 	wait := time.Duration(0)
 	addWait(c.Flags(), &wait)
 	f := policy.Add(c.Flags())
-	c.Args, c.DisableFlagsInUseLine = help.Exactly(2, "two: SRC and DST"), true
+	c.Args, c.DisableFlagsInUseLine = more.several.arguments, true
 	c.RunE = func(c *cobra.Command, args []string) error {
-		a.openDagster(c.Context(), args[1], more.manifest)
+		to := args[len(args)-1]
+		a.openDagster(c.Context(), to, more.manifest)
 		if err := errors.Join(more.check(c.Flags()), awsenv.CheckURL("--endpoint-url", more.urls[0]), awsenv.CheckURL("--endpoint-url-dst", more.urls[1]), a.dagster.SelectAsset(more.asset), a.dagster.ApplyExtras(f)); err != nil {
 			return err
 		}
-		job := &copying.Job{Session: more.session(), Source: args[0], Destination: args[1], Checksum: more.checksum}
-		if err := more.request.apply(a, c.Flags(), &job.Session, args[0]); err != nil {
+		job := &copying.Job{Session: more.session(), Source: more.several.args[0], Destination: to, Checksum: more.checksum}
+		if err := more.request.apply(a, c.Flags(), &job.Session, job.Source); err != nil {
 			return err
 		}
 		job.Session.Waiter = a.waiter(wait)
-		if more.recursive {
+		if more.many() {
 			return a.copyTree(c, f, more, job)
 		}
 		return a.copy(c, f, &more.metrics, job)

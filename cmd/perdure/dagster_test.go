@@ -185,7 +185,7 @@ func TestDagsterFailures(t *testing.T) {
 		{"timeout that is not to be retried", "run --ignore-on timeout --attempt-timeout 0.1 -- sleep 90", 143, dict{"outcome": "permanent", "retryable": false, "last_error": "timed out after 100ms"}, "timed out after 100ms"},
 		{"wrong flag", "run --max-atempts 3 -- true", 64, dict{"outcome": "permanent", "retryable": false}, "unknown flag: --max-atempts; did you mean --max-attempts?\nsee: perdure run --help"},
 		{"wrong value", "run --max-attempts 0 -- true", 64, dict{"outcome": "permanent"}, `invalid value "0" for --max-attempts: must be a whole number of at least 1, or unlimited`},
-		{"wrong argument", "copy a", 64, dict{"outcome": "permanent"}, "invalid number of arguments 1: must be two: SRC and DST\nsee: perdure copy --help"},
+		{"wrong argument", "copy a", 64, dict{"outcome": "permanent"}, "invalid number of arguments 1: must be two or more: SRC... and DST\nsee: perdure copy --help"},
 		{"no such file", "copy nothing there", 1, dict{"outcome": "permanent", "retryable": false}, "read nothing: no such file or directory"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -29,6 +29,14 @@ type requestFlags struct {
 // requestNames are the names of these flags.
 var requestNames = []string{"header", "header-file", "header-env", "netrc", "netrc-file", "method", "data", "idempotent"} //nolint:gochecknoglobals // a constant
 
+// refused returns the flags that cannot be used with many files, some of which may be URLs.
+func (f *requestFlags) refused(urls bool) []string {
+	if urls {
+		return []string{"method", "data", "idempotent"}
+	}
+	return requestNames
+}
+
 func (f *requestFlags) add(flags *pflag.FlagSet) {
 	flags.Var(appends(&f.headers), "header", "send a header field to SRC, a URL, as `'NAME: VALUE'`; other users can see it in the process list")
 	flags.Var(appends(&f.files), "header-file", "`file` with such header fields, one in a line")

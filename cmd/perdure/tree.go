@@ -18,6 +18,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/sources"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/tree"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
@@ -48,6 +49,7 @@ type copyFlags struct {
 	choose  chooseFlags
 	request requestFlags
 	compare compareFlags
+	several severalFlags
 }
 
 // addCopyFlags adds the flags of copy.
@@ -65,7 +67,7 @@ func addCopyFlags(flags *pflag.FlagSet) *copyFlags {
 
 // addSyncFlags adds the flags of sync.
 func addSyncFlags(flags *pflag.FlagSet) *copyFlags {
-	f := &copyFlags{minRate: 1024, maxDelete: -1, recursive: true}
+	f := &copyFlags{minRate: 1024, maxDelete: -1, recursive: true, several: severalFlags{never: true}}
 	flags.BoolVar(&f.delete, "delete", false, "delete the files that DST has and SRC has not, if all others are copied")
 	flags.Var(policy.Whole(&f.maxDelete, 0, 1<<30), "max-delete", fmt.Sprintf("delete nothing if more files than this `number` would be deleted (%d, or half of DST)", tree.MaxDelete))
 	flags.Var(policy.Whole(&f.parallel, 1, 256), "parallel", fmt.Sprintf("`number` of files at a time (%d); 1 to 256", tree.DefaultParallel))
@@ -106,9 +108,9 @@ func (f *copyFlags) check(flags *pflag.FlagSet) error {
 	case flags.Changed("max-delete") && !f.delete:
 		return exit.UsageError(errors.New("--max-delete can only be used with --delete"))
 	}
-	names, text := append([]string{"manifest", "links", "allow-empty", "dry-run"}, slices.Concat(chooseNames, compareNames)...), "--%s is for many files: it can only be used with --recursive"
-	if f.recursive {
-		names, text = append([]string{"checksum", "no-resume", "version-id"}, requestNames...), "--%s is for one file: it cannot be used with --recursive"
+	names, text := append([]string{"manifest", "links", "allow-empty", "dry-run"}, slices.Concat(chooseNames, compareNames)...), "--%s is for many files: it can only be used with --recursive, several SRC or a pattern"
+	if f.many() {
+		names, text = slices.Concat([]string{"checksum", "no-resume", "version-id"}, f.request.refused(f.several.several && !f.recursive)), "--%s is for one file: it cannot be used with --recursive, several SRC or a pattern"
 	}
 	for _, name := range names {
 		if flags.Changed(name) {
@@ -117,6 +119,9 @@ func (f *copyFlags) check(flags *pflag.FlagSet) error {
 	}
 	return nil
 }
+
+// many reports whether many files are copied, or one as if it were many.
+func (f *copyFlags) many() bool { return f.recursive || f.several.several }
 
 // session returns a session with the settings of the flags.
 func (f *copyFlags) session() endpoint.Session {
@@ -128,21 +133,22 @@ func (f *copyFlags) session() endpoint.Session {
 }
 
 // checkTree returns an error about flags that are not for these addresses.
-func (f *copyFlags) checkTree(t endpoint.Tree) error {
-	if t.From != nil && tree.Links(f.links) == tree.Follow {
+func (f *copyFlags) checkTree(t sources.Plan) error {
+	below := t.Several && f.recursive // directories may be among them
+	if t.From != nil && !below && tree.Links(f.links) == tree.Follow {
 		return exit.UsageError(errors.New("--links follow is for links below SRC: no file is written through a link below DST"))
 	}
-	return f.compare.check(t)
+	return f.compare.check(t.Tree)
 }
 
 // copyTree copies many files. link has their addresses and the session.
 func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link *copying.Job) error {
-	t, err := endpoint.ParseTree(link.Source, link.Destination, link.Session.Stores())
+	t, err := flags.plan(link.Destination, link.Session.Stores())
 	if err = cmp.Or(err, flags.checkTree(t)); err != nil {
 		return err
 	}
 	exit.IgnoreBrokenPipes()
-	meter := a.meter(link.Source, flags.manifest)
+	meter := a.meter(t.Text, flags.manifest)
 	defer meter.End()
 	done, err := a.prepare(f, &link.Session, &flags.metrics, meter)
 	defer done()
@@ -157,7 +163,7 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 		link.Session.Breaker.FailureThreshold = 5 + parallel // files that fail at the same time are one event
 	}
 	job := &tree.Job{
-		Tree: t, Session: &link.Session, Parallel: parallel, Links: tree.Links(flags.links), AllowEmpty: flags.empty, Progress: meter.Files,
+		Tree: t.Tree, Several: t.Several, Session: &link.Session, Parallel: parallel, Links: tree.Links(flags.links), AllowEmpty: flags.empty, Progress: meter.Files,
 		Warn:   func(text string) { meter.Log.Warn(text, "event", "warning") },
 		DryRun: flags.dryRun, Delete: flags.delete, MaxDelete: flags.maxDelete,
 		Done: func(e tree.Entry) { reportEntry(meter.Log, e) },
@@ -181,15 +187,15 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 	if !reached {
 		return err
 	}
-	text := summed(link.Source, link.Destination, s)
+	text := summed(t.Text, link.Destination, s)
 	if flags.dryRun {
 		text = fmt.Sprintf("Nothing was changed. Would copy %s, %s, skip %d and delete %d", counted(s.Copied, "file", "files"), counted(s.Bytes, "byte", "bytes"), s.Skipped, s.Deleted)
 	}
-	a.log.Info(text, "event", "summary", "src", link.Source, "dst", link.Destination,
+	a.log.Info(text, "event", "summary", "src", t.Text, "dst", link.Destination,
 		"copied", s.Copied, "skipped", s.Skipped, "failed", s.Failed, "links", s.Linked, "bytes", s.Bytes,
 		"requests", s.Requests, "retries", s.Retries, "duration", s.Elapsed, "deleted", s.Deleted, "unsummed", s.Unsummed, "dry_run", flags.dryRun)
 	if err == nil && !flags.dryRun {
-		a.dagster.Materialize(dagster.TreeMetadata(link.Source, link.Destination, s))
+		a.dagster.Materialize(dagster.TreeMetadata(t.Text, link.Destination, s))
 	}
 	return err
 }

@@ -122,9 +122,10 @@ type Stored struct {
 // An Item is one entry of a listing.
 type Item struct {
 	Rel  string       // path below the listed endpoint, with slashes
-	Size int64        // in bytes
+	Size int64        // in bytes; -1 if it is unknown
 	Sum  checksum.Sum // of all bytes; zero if the listing has none
 	ETag string       // of the object; "" for a file
+	Want checksum.Sum // the copy must have it; zero allows any
 	Dir  bool         // the item is a directory; its contents are other items
 	Err  error        // why the item cannot be copied; nil if it can
 	Link bool         // the item is a symbolic link, and links are skipped

@@ -42,6 +42,12 @@ func (e *locatedError) Unwrap() error { return e.err }
 // Explain returns err with the operation do, such as "read", and the address where. Its text is one line.
 func Explain(do, where string, err error) error { return &locatedError{do + " " + where, err} }
 
+// IsRead reports whether err is an error of Explain about reading a source.
+func IsRead(err error) bool {
+	at, ok := errors.AsType[*locatedError](err)
+	return ok && strings.HasPrefix(at.where, "read ")
+}
+
 // Ended returns the error of several attempts, each with an error of Explain, so that its text begins with operation and
 // address.
 func Ended(err error) error {

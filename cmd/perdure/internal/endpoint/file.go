@@ -91,6 +91,20 @@ func (f *File) Connect(_ context.Context, _ *Session, as Role) error {
 
 var errDirectory = errors.New("is a directory: use -r to copy the files in it to s3://")
 
+// Size returns the size of a regular file, or why the file is none.
+func (f *File) Size() (int64, error) {
+	info, err := os.Stat(f.Path)
+	switch {
+	case err != nil:
+		return 0, errors.Unwrap(err)
+	case info.IsDir():
+		return 0, errDirectory
+	case !info.Mode().IsRegular():
+		return 0, errors.New("is neither a file nor a directory")
+	}
+	return info.Size(), nil
+}
+
 // Stat returns the size of the file.
 func (f *File) Stat(context.Context) (Info, error) {
 	info, err := os.Stat(f.Path)
@@ -100,13 +114,17 @@ func (f *File) Stat(context.Context) (Info, error) {
 	return Info{Size: info.Size()}, nil
 }
 
+// Reader opens the file, by OpenFile if that is not nil.
+func (f *File) Reader() (*os.File, error) {
+	if f.OpenFile != nil {
+		return f.OpenFile()
+	}
+	return os.Open(f.Path)
+}
+
 // Open opens the file. If ctx ends, it stops waiting for a pipe's writer.
 func (f *File) Open(ctx context.Context) (*Input, error) {
-	open := f.OpenFile
-	if open == nil {
-		open = func() (*os.File, error) { return os.Open(f.Path) }
-	}
-	opened, err := Await(ctx, open)
+	opened, err := Await(ctx, f.Reader)
 	if err != nil {
 		return nil, err
 	}
@@ -130,6 +148,11 @@ func (f *File) Open(ctx context.Context) (*Input, error) {
 func (f *File) Create(ctx context.Context, c *Copy) (Target, error) {
 	t := &fileTarget{copy: c}
 	o := t.options()
+	if from, ok := c.From.(*File); ok && from.OpenFile == nil {
+		if info, err := os.Stat(from.Path); err == nil {
+			o.Perm = info.Mode().Perm()
+		}
+	}
 	if f.CreateFile != nil {
 		var err error
 		t.path = f.Path
@@ -142,11 +165,6 @@ func (f *File) Create(ctx context.Context, c *Copy) (Target, error) {
 	}
 	if device != nil {
 		return &sink{copy: c, file: device, ours: true}, nil
-	}
-	if from, ok := c.From.(*File); ok && from.OpenFile == nil {
-		if info, err := os.Stat(from.Path); err == nil {
-			o.Perm = info.Mode().Perm()
-		}
 	}
 	path := Resolve(f.Path)
 	if t.dir, err = OpenDir(path); err != nil {

@@ -34,6 +34,8 @@ type web struct {
 	url    *url.URL
 	getter getters.HTTP // nil before Connect
 	post   *posting     // sends a POST in place of getter; nil for a GET
+
+	transport http.RoundTripper // of the requests, which other URLs may share
 }
 
 func parseWeb(field, text string) (Endpoint, error) {
@@ -60,14 +62,20 @@ func (w *web) Connect(ctx context.Context, s *Session, as Role) error {
 	base.ResponseHeaderTimeout = 2 * time.Minute
 	base.MaxResponseHeaderBytes = 1 << 20
 	base.MaxIdleConnsPerHost = max(s.Parallel, DefaultParallel)
+	w.transport = wait.Transport{RoundTripper: httpretry.NewTransport(counted{base.RoundTrip, &s.attempts}, httpretry.Options{
+		Policy: p, Breakers: breaker, Registry: registry, StallTimeout: bodyStall, MinRate: s.MinRate, OnResume: s.resumed,
+	}), Waiter: s.Waiter, Breakers: registry.All}
+	return w.prepare(ctx, s)
+}
+
+// prepare creates the getter, with cookies of its own.
+func (w *web) prepare(ctx context.Context, s *Session) error {
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		return err
 	}
 	more := s.request()
-	client := &http.Client{Jar: jar, CheckRedirect: more.CheckRedirect, Transport: more.Transport(wait.Transport{RoundTripper: httpretry.NewTransport(counted{base.RoundTrip, &s.attempts}, httpretry.Options{
-		Policy: p, Breakers: breaker, Registry: registry, StallTimeout: bodyStall, MinRate: s.MinRate, OnResume: s.resumed,
-	}), Waiter: s.Waiter, Breakers: registry.All})}
+	client := &http.Client{Jar: jar, CheckRedirect: more.CheckRedirect, Transport: more.Transport(w.transport)}
 	req, err := more.New(ctx, w.text)
 	if err != nil {
 		return exit.UsageError(err)

@@ -115,6 +115,35 @@ func Parse(source, target string, stores bool) (from, to Endpoint, err error) {
 	return from, to, to.Check("DST", Destination)
 }
 
+// ParseSource returns the endpoint of one source. Its errors are about field.
+func ParseSource(field, text string) (Endpoint, error) {
+	from, err := parse(field, text, func(s scheme) string { return s.source })
+	if err != nil {
+		return nil, err
+	}
+	return from, from.Check(field, Source)
+}
+
+// ParseInto returns the endpoint of a directory or prefix, as DST of several sources, and whether it is a directory.
+func ParseInto(text string) (to Endpoint, local bool, err error) {
+	const want = "a directory that exists, s3://BUCKET, or an address that ends in a slash, for several files"
+	s, err := find("DST", text, want)
+	if err != nil {
+		return nil, false, err
+	}
+	local = s.names[0] == ""
+	if !local && s.tree == "" {
+		return nil, false, setting.Bad("DST", text, want)
+	}
+	if to, err = s.parse("DST", text); err != nil {
+		return nil, false, err
+	}
+	if to.Named("name") == nil {
+		return nil, false, setting.Bad("DST", text, want)
+	}
+	return to, local, to.Check("DST", Destination)
+}
+
 // A Tree is the two sides of a copy of many files: a directory and the prefix of a store, or two prefixes.
 type Tree struct {
 	From, To Endpoint // nil is Dir
@@ -149,6 +178,13 @@ func ParseTree(source, destination string, stores bool) (t Tree, err error) {
 		return t, setting.Bad("DST", t.To.String(), "neither in SRC nor around it, with -r")
 	}
 	return t, nil
+}
+
+// Overlap reports whether one of two prefixes of a store is the other, or below it. Other endpoints have none below them.
+func Overlap(a, b Endpoint) bool {
+	from, ok := a.(*Object)
+	to, both := b.(*Object)
+	return ok && both && overlap(from.String(), to.String())
 }
 
 // overlap reports whether one address is that of the other, or below it.

@@ -31,6 +31,7 @@ var newS3 = getters.TakeS3[*objects.Store, objects.GetOptions, objects.Object]()
 // An Object is an object of a store, or the prefix of several objects.
 type Object struct {
 	bucket, key string
+	begin       string // List yields only items whose Rel begins so
 
 	store    *objects.Store // nil before Connect
 	session  *Session
@@ -203,10 +204,10 @@ func (o *Object) CopyFrom(ctx context.Context, from Endpoint) (Stored, error) {
 func (o *Object) List(ctx context.Context) iter.Seq2[Item, error] {
 	prefix := directory(o.key)
 	return func(yield func(Item, error) bool) {
-		for object, err := range o.store.List(ctx, o.bucket, prefix) {
+		for object, err := range o.store.List(ctx, o.bucket, prefix+o.begin) {
 			i := Item{Rel: strings.TrimPrefix(object.Key, prefix), Size: object.Size, ETag: object.ETag}
 			i.Dir = i.Size == 0 && (i.Rel == "" || strings.HasSuffix(i.Rel, "/")) // the marker of a directory
-			i.Sum, _ = checksum.Parse("md5:" + strings.Trim(object.ETag, `"`))    // zero if the ETag is no MD5
+			i.Sum = etagSum(object.ETag)
 			if object.Key != "" {
 				i.Err, err = err, nil
 			}
@@ -215,6 +216,18 @@ func (o *Object) List(ctx context.Context) iter.Seq2[Item, error] {
 			}
 		}
 	}
+}
+
+// Described returns an item with the size and the ETag of info.
+func (i Item) Described(info Info) Item {
+	i.Size, i.ETag, i.Sum = info.Size, info.ETag, etagSum(info.ETag)
+	return i
+}
+
+// etagSum returns the checksum that an ETag is; the zero Sum if the ETag is no MD5.
+func etagSum(etag string) checksum.Sum {
+	sum, _ := checksum.Parse("md5:" + strings.Trim(etag, `"`))
+	return sum
 }
 
 // Remove deletes the objects of these names below o.

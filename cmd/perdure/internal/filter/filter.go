@@ -44,6 +44,20 @@ func (r *Rules) Include(text string) error { return r.add("--include", true, tex
 // Exclude adds a pattern of files that are not chosen.
 func (r *Rules) Exclude(text string) error { return r.add("--exclude", false, text) }
 
+// Below returns a function that reports whether a pattern matches a whole path, or, if all is set, a directory above it. An error
+// is about the address in field.
+func Below(field, address, pattern string, all bool) (func(rel string) bool, error) {
+	var r Rules
+	if err := r.add(field, true, "/"+pattern); err != nil {
+		return nil, setting.Bad(field, address, "an address with a pattern, such as s3://bucket/2024/*.csv or s3://bucket/**/*.csv; write \\* for a star that is part of a key")
+	}
+	rule := r.rules[0]
+	if all {
+		return rule.matches, nil
+	}
+	return func(rel string) bool { return doublestar.MatchUnvalidated(rule.pattern, rel) }, nil
+}
+
 // add adds a pattern. A pattern that begins with a slash is matched with the whole path, any other with its end; one that
 // matches a directory matches all files below it.
 func (r *Rules) add(flag string, include bool, text string) error {

@@ -22,7 +22,7 @@ func (r *run) across(ctx context.Context, i item) (Entry, error) {
 	}
 	why := missing
 	if i.exists || i.unknown {
-		v := r.sameObject(ctx, i, from, to)
+		v := r.sameSource(ctx, i, from, to)
 		if v.same {
 			return r.skipped(i, v), nil
 		}
@@ -35,9 +35,34 @@ func (r *run) across(ctx context.Context, i item) (Entry, error) {
 	return r.copied(got, why, err)
 }
 
+// sameSource compares a source and the object of an item.
+func (r *run) sameSource(ctx context.Context, i item, from, to endpoint.Endpoint) verdict {
+	file, ok := from.(*endpoint.File)
+	if !ok {
+		return r.sameObject(ctx, i, from, to)
+	}
+	f, err := file.Reader()
+	if err != nil {
+		return differs(missing) // the copy reports the error
+	}
+	defer func() { _ = f.Close() }()
+	v := r.same(ctx, f, i, to)
+	if v.same && !r.DryRun {
+		to.Settle(ctx, from)
+	}
+	return v
+}
+
 // sameObject compares two objects: the sizes, the ETags in the listings if they have the form of an MD5 or of that of an object
 // in parts, and, if these differ, the checksums of the objects, which takes a request each.
 func (r *run) sameObject(ctx context.Context, i item, from, to endpoint.Endpoint) verdict {
+	if i.Size < 0 {
+		info, err := from.Stat(ctx)
+		if err != nil {
+			return differs(noSum) // the copy reports the error
+		}
+		i.Item = i.Described(info)
+	}
 	switch {
 	case i.exists && i.Size != i.existing.Size:
 		return differs(otherSize)

@@ -46,6 +46,13 @@ func (r *run) same(ctx context.Context, f *os.File, i item, place endpoint.Endpo
 	listed, isListed := i.existing, i.exists
 	if r.To == nil {
 		listed, isListed = i.Item, true
+		if i.Size < 0 {
+			known, err := place.Stat(ctx)
+			if err != nil {
+				return differs(noSum) // the copy reports the error
+			}
+			listed = i.Described(known)
+		}
 	}
 	info, err := f.Stat()
 	if err != nil || isListed && info.Size() != listed.Size {

@@ -90,7 +90,7 @@ func (r *run) extra(ctx context.Context) (extra []string, total int, err error) 
 // side lists the chosen files of one side: of a store, or of the directory if store is nil. A file that cannot be listed is an
 // error, unless it is a special file below DST.
 func (r *run) side(ctx context.Context, store endpoint.Endpoint, links Links, l *listing) iter.Seq2[endpoint.Item, error] {
-	list := walked(ctx, r.Dir, links)
+	list := Walked(ctx, r.Dir, links)
 	if store != nil {
 		list = l.ordered(store.List(ctx))
 	}

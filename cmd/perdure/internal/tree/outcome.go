@@ -32,8 +32,9 @@ const (
 
 // An Entry is the outcome of one file, and a line of the manifest.
 type Entry struct {
-	Path     string `json:"path"` // of the file; "" if there cannot be one, or both sides are stores
-	Key      string `json:"key"`  // of the object, that of the destination if both sides are stores; "" if there cannot be one
+	Path     string `json:"path"`             // of the file; "" if there cannot be one, or both sides are stores
+	Key      string `json:"key"`              // of the object, that of the destination if both sides are stores; "" if there cannot be one
+	Source   string `json:"source,omitempty"` // address of the source, if the sources are several
 	Bytes    int64  `json:"bytes"`
 	Checksum string `json:"checksum,omitempty"` // that has verified the copy or the existing file, such as "crc32:..."
 	Action   string `json:"action"`
@@ -194,6 +195,14 @@ type stopped struct {
 
 func (e *stopped) Error() string { return e.cause.Error() + "; " + e.rest }
 func (e *stopped) Unwrap() error { return e.cause }
+
+// stops reports whether err ends the job. The breaker, or the Retry-After, of one of several sources does not.
+func (r *run) stops(source endpoint.Endpoint, err error) bool {
+	if _, refused := breakers.Refusal(err); source != nil && (refused || errors.Is(err, retry.ErrRetryLater)) && endpoint.IsRead(err) {
+		return false
+	}
+	return stops(err)
+}
 
 // stops reports whether err concerns all files: the bucket, the credentials, an open
 // breaker, a Retry-After, a full disk.

@@ -37,6 +37,7 @@ const DefaultParallel = 16
 type Job struct {
 	endpoint.Tree
 
+	Several    bool // From has items of several places, which Join returns: the failure of one place is not that of all
 	Session    *endpoint.Session
 	Parallel   int       // files at a time; 0 means DefaultParallel
 	Links      Links     // "" means Fail
@@ -145,6 +146,9 @@ func (r *run) run(ctx context.Context) (err error) {
 	case r.To == nil:
 		open, list, one = r.openDown, r.listDown, r.down
 	}
+	if r.Several {
+		defer func() { err = errors.Join(err, r.From.Close(err == nil)) }()
+	}
 	if err = open(ctx); err != nil {
 		return err
 	}
@@ -235,10 +239,7 @@ func (r *run) outOfOrder(store endpoint.Endpoint, l *listing) {
 
 // one copies one item and records its outcome.
 func (r *run) one(ctx context.Context, i item, copyIt func(context.Context, item) (Entry, error)) {
-	e := Entry{Bytes: i.Size}
-	if r.Dir != "" {
-		e.Path = filepath.Join(r.Dir, filepath.FromSlash(i.Rel))
-	}
+	e, source := r.entry(i)
 	at, err := cmp.Or(r.To, r.From).Join(i.Rel)
 	if at != nil {
 		e.Key = at.Key()
@@ -252,11 +253,7 @@ func (r *run) one(ctx context.Context, i item, copyIt func(context.Context, item
 		r.record(e, nil)
 		return
 	case i.Err != nil:
-		if r.From == nil {
-			err = endpoint.Explain("read", e.Path, i.Err)
-		} else {
-			e.Path, err = "", endpoint.Explain("refuse", at.Where(), i.Err)
-		}
+		e.Path, err = r.refused(e.Path, source, at, i.Err)
 	case err != nil:
 		err = endpoint.Explain("read", cmp.Or(e.Path, at.Where()), err)
 	default:
@@ -269,17 +266,46 @@ func (r *run) one(ctx context.Context, i item, copyIt func(context.Context, item
 	switch {
 	case err != nil && ctx.Err() != nil:
 		err = errUntried
-	case stops(err):
+	case r.stops(source, err):
 		r.out.Store(true)
 		r.stop(err)
 	}
 	r.record(e, err)
 }
 
+// entry returns the Entry of an item before its copy, and the address of its source if the sources are several.
+func (r *run) entry(i item) (e Entry, source endpoint.Endpoint) {
+	e.Bytes = max(i.Size, 0)
+	if r.Dir != "" {
+		e.Path = filepath.Join(r.Dir, filepath.FromSlash(i.Rel))
+	}
+	if r.Several {
+		if source, _ = r.From.Join(i.Rel); source != nil {
+			e.Source = source.String()
+		}
+	}
+	return e, source
+}
+
+// refused returns the path for the Entry of an item that cannot be copied, and the error.
+func (r *run) refused(path string, source, at endpoint.Endpoint, err error) (string, error) {
+	switch {
+	case r.From == nil:
+		return path, endpoint.Explain("read", path, err)
+	case source != nil:
+		return path, endpoint.Explain("read", source.Where(), err)
+	}
+	return "", endpoint.Explain("refuse", at.Where(), err)
+}
+
 // meter returns the Progress of the copy of one item.
-func (r *run) meter() func(done, total int64) {
-	last := int64(0)
-	return func(done, _ int64) {
+func (r *run) meter(i item) func(done, total int64) {
+	last, unknown := int64(0), i.Size < 0
+	return func(done, total int64) {
+		if unknown && total > 0 {
+			r.listedBytes.Add(total)
+			unknown = false
+		}
 		r.moved.Add(done - last)
 		last = done
 		r.report()

@@ -40,7 +40,7 @@ func (r *run) openUp(context.Context) error {
 // before the first file of a directory.
 func (r *run) listTo(ctx context.Context) error {
 	var from listing
-	source := walked(ctx, r.Dir, r.Links)
+	source := Walked(ctx, r.Dir, r.Links)
 	if r.From != nil {
 		source = from.ordered(r.list(ctx, r.From))
 		defer r.outOfOrder(r.From, &from)
@@ -114,7 +114,7 @@ func (r *run) unlistable(err error) bool {
 // up copies one file, unless the store has it.
 func (r *run) up(ctx context.Context, i item) (Entry, error) {
 	path := filepath.Join(r.Dir, filepath.FromSlash(i.Rel))
-	f, err := r.openFile(i.Rel, path)
+	f, err := OpenFile(r.dir, i.Rel, path, r.Links)
 	if err != nil {
 		return Entry{}, endpoint.Explain("read", path, err)
 	}
@@ -153,10 +153,10 @@ func (r *run) up(ctx context.Context, i item) (Entry, error) {
 	return r.copied(got, why, err)
 }
 
-// openFile opens a file of the directory. It follows symbolic links only if Links is Follow.
-func (r *run) openFile(rel, path string) (*os.File, error) {
-	if r.Links != Follow {
-		f, err := r.dir.Open(rel)
+// OpenFile opens a file of a directory, whose whole path is path. It follows symbolic links only if links is Follow.
+func OpenFile(dir *transfer.Tree, rel, path string, links Links) (*os.File, error) {
+	if links != Follow {
+		f, err := dir.Open(rel)
 		if errors.Is(err, transfer.ErrLink) {
 			err = errLink
 		}
@@ -174,7 +174,15 @@ func (r *run) openFile(rel, path string) (*os.File, error) {
 
 // copy returns the state of the copy of one item.
 func (r *run) copy(from endpoint.Endpoint, i item) *endpoint.Copy {
-	return &endpoint.Copy{Session: r.Session, From: from, Size: max(i.Size, 1), Progress: r.meter()}
+	return &endpoint.Copy{Session: r.Session, From: from, Size: known(i.Size), Want: i.Want, Progress: r.meter(i)}
+}
+
+// known returns a size of a listing as a Copy has it, where 0 is unknown.
+func known(size int64) int64 {
+	if size < 0 {
+		return 0
+	}
+	return max(size, 1)
 }
 
 // copied returns the Entry of a copied item, and counts it if it was copied for want of a checksum.
@@ -187,8 +195,8 @@ func (r *run) copied(got endpoint.Stored, why string, err error) (Entry, error) 
 
 // skipped returns the Entry of an item that the destination has.
 func (r *run) skipped(i item, v verdict) Entry {
-	r.moved.Add(i.Size)
-	e := Entry{Bytes: i.Size, Checksum: v.sum, Action: Skipped}
+	r.moved.Add(max(i.Size, 0))
+	e := Entry{Bytes: max(i.Size, 0), Checksum: v.sum, Action: Skipped}
 	if r.DryRun {
 		e.Action, e.Reason = WouldSkip, v.why
 	}
@@ -197,9 +205,9 @@ func (r *run) skipped(i item, v verdict) Entry {
 
 // would returns the Entry of an item that would be copied.
 func (r *run) would(i item, why string) Entry {
-	r.moved.Add(i.Size)
+	r.moved.Add(max(i.Size, 0))
 	if why == noSum {
 		r.unsummed.Add(1)
 	}
-	return Entry{Bytes: i.Size, Action: WouldCopy, Reason: why}
+	return Entry{Bytes: max(i.Size, 0), Action: WouldCopy, Reason: why}
 }

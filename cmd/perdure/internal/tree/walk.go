@@ -44,8 +44,8 @@ func files(ctx context.Context, dir string, links Links, yield func(endpoint.Ite
 	return err
 }
 
-// walked yields each file below dir.
-func walked(ctx context.Context, dir string, links Links) iter.Seq2[endpoint.Item, error] {
+// Walked yields each file below dir, in the byte order of Rel.
+func Walked(ctx context.Context, dir string, links Links) iter.Seq2[endpoint.Item, error] {
 	return func(yield func(endpoint.Item, error) bool) {
 		if err := files(ctx, dir, links, func(i endpoint.Item) bool { return yield(i, nil) }); err != nil {
 			yield(endpoint.Item{}, err)
