@@ -147,3 +147,29 @@ func TestStalledBodiesAreDropped(t *testing.T) {
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// Bodies that are refused are no failures of the store: they are sent once, and neither open its breaker nor spend its budget.
+func TestRefusedBodiesAreNoFailuresOfTheStore(t *testing.T) {
+	loose := sent{payload: "STREAMING-UNSIGNED-PAYLOAD-TRAILER", trailer: crcTrailer, decoded: 1 << 20}
+	short, wrong := loose, loose
+	short.body = "100000\r\n" + strings.Repeat("a", 1000)
+	wrong.body = "100000\r\n" + strings.Repeat("a", 1<<20) + "\r\n0\r\nx-amz-checksum-crc32:" + crcOf("b") + "\r\n\r\n"
+	for name, s := range map[string]sent{
+		"another body": {payload: hexOf("x"), body: strings.Repeat("y", 1<<20)}, "a short stream": short, "a wrong checksum": wrong,
+		"a tampered chunk": {payload: "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", decoded: 6, chunks: signedChunks([]string{"uvw", "xyz"}, "", strings.ToUpper)},
+	} {
+		store := s3test.Start(t, s3test.Options{Buckets: []string{bucket}})
+		endpoint := serve(t, store, key, "127.0.0.1:0", func(c *proxy.Config) {
+			c.Breakers.FailureThreshold, c.Breakers.RecoveryTimeout = 2, time.Hour
+		})
+		for range 4 {
+			res, text := send(t, http.DefaultClient, s.request(t, endpoint))
+			if res.StatusCode >= 500 || res.Header.Get(proxy.HeaderAttempts) != "1" {
+				t.Errorf("%s: status %d after %s attempts: %s", name, res.StatusCode, res.Header.Get(proxy.HeaderAttempts), text)
+			}
+		}
+		if _, err := get(t, client(t, endpoint, key), "k"); code(err) != "NoSuchKey" {
+			t.Errorf("%s: then %v", name, err)
+		}
+	}
+}

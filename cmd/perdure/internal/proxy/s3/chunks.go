@@ -70,7 +70,7 @@ func (d *chunks) Read(p []byte) (int, error) {
 		n, d.err = d.source.Read(p[:min(int64(len(p)), d.chunk)])
 		d.chunk -= int64(n)
 		if errors.Is(d.err, io.EOF) {
-			d.err = io.ErrUnexpectedEOF
+			d.err = d.broken(d.err)
 		}
 	}
 	if d.sum != nil {
