@@ -1,15 +1,16 @@
 // Package s3 makes a proxy speak S3: it checks the signatures of clients, which sign with a key of the proxy, and signs
 // each attempt with the credentials of the environment. The store's credentials never reach a client.
 //
-// The files in the order of a request: key.go has the clients' key; admit.go takes the request apart and verify.go checks its
-// signature; payload.go checks its body, and chunks.go decodes the aws-chunked forms; sign.go signs an attempt, and frame.go
-// encodes its body; response.go reads what the store's errors mean; settle.go corrects a response to a repeated request;
-// failure.go writes the proxy's own responses.
+// The files in the order of a request: admit.go takes it apart; verify.go has the clients' key, and checks the signature;
+// payload.go checks the body, and decodes the aws-chunked forms; sign.go signs an attempt, and encodes its body; response.go
+// reads what the store's errors mean; settle.go corrects a response to a repeated request; s3.go writes the proxy's own responses.
 package s3
 
 import (
 	"context"
+	"encoding/xml"
 	"net/http"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -86,4 +87,51 @@ func classify(res *http.Response) retry.Class {
 		return retry.Class(c.class.Load()) //nolint:gosec // it was one
 	}
 	return retry.ClassUnknown
+}
+
+// writeFailure writes a response of the proxy's own in the form of S3.
+func writeFailure(w http.ResponseWriter, r *http.Request, f *proxy.Failure) {
+	own := *f
+	if c := callOf(r.Context()); c != nil && c.refused.Load() != nil { // whatever became of the attempt
+		own = *c.refused.Load()
+		w.Header().Del("Retry-After")
+		w.Header().Del(proxy.HeaderAmbiguous)
+	}
+	switch own.Code {
+	case "not_now", "retry_later":
+		own.Code = "SlowDown"
+	case "timeout":
+		own.Code = "RequestTimeout"
+	case "too_large":
+		own.Code = "EntityTooLarge"
+	case "not_this_host":
+		own.Code = "AccessDenied"
+		own.Message += ". Clients must use path-style addressing: the bucket in the path, not in the host name (in boto3, Config(s3={'addressing_style': 'path'}))"
+	case "web_page":
+		own.Code = "AccessDenied"
+	case "bad_body":
+		own.Code = "IncompleteBody"
+	case "upstream_failed":
+		own.Code = "InternalError"
+	}
+	type document struct {
+		XMLName  struct{} `xml:"Error"`
+		Code     string
+		Message  string
+		Resource string
+	}
+	text, err := xml.Marshal(document{Code: own.Code, Message: own.Message, Resource: r.URL.Path})
+	if err != nil {
+		text = nil
+	}
+	w.Header().Set("Content-Type", "application/xml")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if r.Method == http.MethodHead {
+		w.WriteHeader(own.Status)
+		return
+	}
+	text = append([]byte(xml.Header), text...)
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+	w.WriteHeader(own.Status)
+	_, _ = w.Write(text) // an error: the client has gone
 }
