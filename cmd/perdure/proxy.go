@@ -4,15 +4,27 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/spf13/cobra"
 
+	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/awsenv"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/help"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/proxy"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/proxy/s3"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/state"
+	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/internal/upstream"
+	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 // proxyText is the help of proxy.
@@ -133,4 +145,181 @@ func (a *app) proxy(ctx context.Context, f *proxyFlags) error {
 		a.log.Info(fmt.Sprintf("Serving %s%s/ for %s%s", address, u.Prefix, u.URL, by), attrs...)
 	}
 	return proxy.New(config, first).Serve(ctx, listeners...)
+}
+
+// proxyConfig returns the configuration of the proxy. The returned function must be called when the proxy has ended.
+func (a *app) proxyConfig(f *proxyFlags) (c proxy.Config, done func(), err error) {
+	done = func() {}
+	if c.Upstreams, err = a.upstreams(f); err != nil {
+		return c, done, err
+	}
+	if len(c.Upstreams) == 0 && !f.s3 {
+		return c, done, setting.Bad("--to", strings.Join(f.to, ","), "given: the URL of an upstream, unless the policy file has a section proxy")
+	}
+	all, err := a.proxySettings(f, c.Upstreams)
+	if err != nil {
+		return c, done, err
+	}
+	store, err := state.Open(all[0].Store, a.log) // which is the same for all
+	if err != nil {
+		return c, done, all[0].AtSource(err)
+	}
+	for _, s := range all {
+		s.Breaker.Store, s.Breaker.Log = store, a.log
+		s.Policy.Observe = retry.LogTo(a.log)
+	}
+	for i := range c.Upstreams {
+		c.Upstreams[i].Policy, c.Upstreams[i].Breakers = &all[i].Policy, &all[i].Breaker
+	}
+	c.Policy, c.Breakers = &all[0].Policy, all[0].Breaker
+	c.Registry, c.FullBudgets, c.SpoolTotal = new(circuit.Registry), !store.IsFleet(), int64(f.spool)<<20
+	c.HeadTimeout, c.Grace, c.Hosts, c.Log = f.head, f.grace, f.hosts, a.log
+	return c, store.Close, nil
+}
+
+// open opens --listen, unless each upstream has an address of its own, and those addresses.
+func (f *proxyFlags) open(ctx context.Context, upstreams []proxy.Upstream) (all []net.Listener, err error) {
+	add := func(field, address string) (net.Addr, error) {
+		l, err := proxy.Listen(ctx, field, address, f.remote)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, l)
+		return l.Addr(), nil
+	}
+	if f.s3 || slices.ContainsFunc(upstreams, func(u proxy.Upstream) bool { return u.Listen == "" }) {
+		if _, err := add("--listen", f.listen); err != nil {
+			return all, err
+		}
+	}
+	for i := range upstreams {
+		u := &upstreams[i]
+		if u.Listen == "" {
+			continue
+		}
+		if u.At, err = add(u.Source, u.Listen); err != nil {
+			return all, err
+		}
+	}
+	return all, nil
+}
+
+// upstreams returns those of --to, or else those of the policy file.
+func (a *app) upstreams(f *proxyFlags) (all []proxy.Upstream, err error) {
+	if len(f.to) > 0 && !f.s3 {
+		return proxy.ParseUpstreams("--to", f.to)
+	}
+	file, err := f.policy.Policies(a.environ)
+	if err != nil {
+		return nil, exit.UsageError(err)
+	}
+	if f.s3 {
+		if file != nil && len(file.Upstreams()) > 0 {
+			a.log.Warn("The section proxy of the policy file has no effect with --s3", "event", "warning")
+		}
+		return proxy.ParseUpstreams("--to", f.to)
+	}
+	if file == nil {
+		return nil, nil
+	}
+	for _, row := range file.Upstreams() {
+		u := proxy.Upstream{Prefix: row.Prefix, Listen: row.Listen, Source: row.Source, Named: row.Policy}
+		if u.URL, err = upstream.URL(row.Source, row.URL); err != nil {
+			return nil, err
+		}
+		all = append(all, u)
+	}
+	return all, nil
+}
+
+// proxySettings returns the settings of each upstream, and at least one.
+func (a *app) proxySettings(f *proxyFlags, upstreams []proxy.Upstream) ([]*policy.Settings, error) {
+	if len(upstreams) == 0 { // that of --s3, which serveS3 finds
+		upstreams = []proxy.Upstream{{URL: new(url.URL)}}
+	}
+	all := make([]*policy.Settings, len(upstreams))
+	for i := range upstreams {
+		u := &upstreams[i]
+		f.policy.ChooseFrom("--to", u.Named)
+		source, warnings, err := f.policy.Load(a.environ)
+		if err == nil {
+			all[i], err = source.Settings("service")
+		}
+		if err != nil {
+			return nil, exit.UsageError(err)
+		}
+		for _, w := range warnings {
+			if i == 0 { // they are the same for all
+				a.log.Warn(w, "event", "warning")
+			}
+		}
+		u.Breakers = &all[i].Breaker
+	}
+	return all, proxy.CheckBreakers(upstreams)
+}
+
+// checkS3 returns the error of flags that do not fit --s3.
+func (f *proxyFlags) checkS3() error {
+	switch {
+	case !f.s3 && f.key != "":
+		return setting.Bad("--client-key-file", f.key, "given with --s3 only")
+	case f.s3 && len(f.to) == 1 && strings.Contains(f.to[0], ",policy="):
+		return setting.Bad("--to", f.to[0], "a URL alone: with --s3, --policy chooses the policy")
+	case f.s3 && len(f.to) == 1:
+		all, err := proxy.ParseUpstreams("--to", f.to)
+		if err == nil && all[0].Prefix+all[0].Listen != "" {
+			err = setting.Bad("--to", f.to[0], "a URL alone: clients of --s3 sign the path, and --listen has their address")
+		}
+		return err
+	case f.s3 && len(f.to) > 1:
+		return setting.Bad("--to", strings.Join(f.to, ","), "one URL")
+	}
+	return nil
+}
+
+// serveS3 makes the proxy of c speak S3, and prints the key for its clients if no file has it.
+func (a *app) serveS3(ctx context.Context, f *proxyFlags, c *proxy.Config, address net.Addr) error {
+	to := ""
+	if len(f.to) > 0 {
+		to = f.to[0]
+	}
+	cfg, err := awsenv.Config(ctx, to, "", false)
+	if err != nil {
+		return err
+	}
+	if c.Upstreams, err = upstreamS3(ctx, cfg, to); err != nil {
+		return err
+	}
+	var key s3.Key
+	switch {
+	case f.key != "":
+		if key, err = s3.LoadKey("--client-key-file", f.key); err != nil {
+			return err
+		}
+	case address.Network() != "unix":
+		key = s3.NewKey()
+		fmt.Fprintf(a.stdout, "export AWS_ENDPOINT_URL=http://%s\nexport AWS_ACCESS_KEY_ID=%s\nexport AWS_SECRET_ACCESS_KEY=%s\n", address, key.ID, key.Secret)
+	}
+	s3.Apply(c, s3.Config{Region: cfg.Region, Credentials: cfg.Credentials, Key: key, Policy: c.Policy})
+	return nil
+}
+
+// upstreamS3 returns the store of cfg as the upstream; to, if not empty, is its URL.
+func upstreamS3(ctx context.Context, cfg aws.Config, to string) ([]proxy.Upstream, error) {
+	field := "--to"
+	if to == "" {
+		field = awsenv.Source
+		o := awss3.NewFromConfig(cfg).Options()
+		params := awss3.EndpointParameters{
+			Region: &cfg.Region, Endpoint: o.BaseEndpoint, ForcePathStyle: aws.Bool(true),
+			UseFIPS:      aws.Bool(o.EndpointOptions.UseFIPSEndpoint == aws.FIPSEndpointStateEnabled),
+			UseDualStack: aws.Bool(o.EndpointOptions.UseDualStackEndpoint == aws.DualStackEndpointStateEnabled),
+		}
+		found, err := awss3.NewDefaultEndpointResolverV2().ResolveEndpoint(ctx, params)
+		if err != nil {
+			return nil, setting.Bad("the region", cfg.Region, "one that S3 knows")
+		}
+		to = found.URI.String()
+	}
+	return proxy.ParseUpstreams(field, []string{to})
 }
