@@ -29,6 +29,12 @@ func exchangeOf(ctx context.Context) *exchange {
 	return x
 }
 
+// Unsure reports whether the upstream may have processed an attempt of the request with this context.
+func Unsure(ctx context.Context) bool {
+	x := exchangeOf(ctx)
+	return x != nil && x.unsure.Load() > 0
+}
+
 // A counter counts the attempts of each exchange.
 type counter struct{ base http.RoundTripper }
 

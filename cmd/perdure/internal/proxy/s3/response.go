@@ -52,7 +52,6 @@ func (s *Store) received(c *call, res *http.Response, sent http.Header) (*http.R
 	text, err := readEarly(res)
 	if err != nil {
 		res.Body.Close()
-		c.unsure.Add(1)
 		return nil, err
 	}
 	if code := codeOf(text); code != "" { // a CopyObject or CompleteMultipartUpload that failed after its response began
@@ -162,9 +161,6 @@ func codeOf(text []byte) string {
 func (s *Store) fails(c *call, res *http.Response, code string) {
 	if res.StatusCode < http.StatusBadRequest {
 		return
-	}
-	if res.StatusCode >= http.StatusInternalServerError && res.StatusCode != http.StatusNotImplemented {
-		c.unsure.Add(1)
 	}
 	class := retry.ClassUnknown
 	switch code {

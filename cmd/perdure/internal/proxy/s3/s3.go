@@ -70,7 +70,6 @@ type call struct {
 	whole     string // the ETag that a CompleteMultipartUpload gives the object; "" means unknown
 
 	refused atomic.Pointer[proxy.Failure] // of the body
-	unsure  atomic.Int32                  // attempts that failed although the store may have carried them out
 	class   atomic.Uint32                 // a retry.Class, of the last response
 }
 

@@ -22,7 +22,7 @@ const lookTime = 10 * time.Second // for a look at the object
 // that only the repetition met.
 func (s *Store) settle(res *http.Response) error {
 	c := callOf(res.Request.Context())
-	if c == nil || c.unsure.Load() == 0 {
+	if c == nil || !proxy.Unsure(res.Request.Context()) {
 		return nil
 	}
 	switch res.StatusCode {

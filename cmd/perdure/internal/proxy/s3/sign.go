@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptrace"
 	"strconv"
 	"strings"
-	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
@@ -29,18 +27,13 @@ func (s *Store) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, errNoCall
 	}
 	c.class.Store(uint32(retry.ClassUnknown))
-	var left atomic.Bool
-	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{WroteHeaders: func() { left.Store(true) }})
-	signed, err := s.sign(ctx, c, req)
+	signed, err := s.sign(req.Context(), c, req)
 	if err != nil {
 		closeBody(req)
 		return nil, err
 	}
 	res, err := s.base.RoundTrip(signed)
 	if err != nil {
-		if left.Load() {
-			c.unsure.Add(1)
-		}
 		return nil, shown.Error(err, signed) // net/http quotes what a store sends back of it
 	}
 	res.Request, res.Body = req, shownBody{res.Body, signed}
