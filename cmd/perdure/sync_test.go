@@ -194,6 +194,9 @@ func TestSync(t *testing.T) {
 				deleted++
 			}
 		}
+		if strings.Contains(dry, "()") {
+			t.Errorf("tree %d: no reason:\n%s", n, dry)
+		}
 		if strings.Count(dry, "Would copy ") != changed+1 || strings.Count(dry, "Would delete ") != deleted {
 			t.Errorf("tree %d: want %d to copy and %d to delete, announced:\n%s", n, changed, deleted, dry)
 		}
