@@ -28,13 +28,13 @@ BOTO3_VENV := $(CURDIR)/bin/venv-boto3
 
 # The modules of go.work, and those outside it (built with GOWORK=off).
 WORK_MODULES    = $(shell $(GO) list -m -f '{{.Dir}}')
-OUTSIDE_MODULES = $(patsubst %/go.mod,$(CURDIR)/%,$(wildcard bench/go.mod tools/go.mod))
+OUTSIDE_MODULES = $(patsubst %/go.mod,$(CURDIR)/%,$(wildcard bench/go.mod tools/go.mod tools/publish/go.mod))
 
 # The steps of CI, in order.
 CI_STEPS := test lint-or-skip isolated release-check wheel-or-skip cross race integration cover
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test race install man lint lint-or-skip fmt dist wheel wheel-or-skip integration kill long servers screenshot bench storm figures fuzz cross cover isolated release-check ci clean
+.PHONY: help demo test race install man site lint lint-or-skip fmt dist wheel wheel-or-skip integration kill long servers screenshot bench storm figures fuzz cross cover isolated release-check ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -78,6 +78,10 @@ man: ## write the manual pages to bin/man, for: man -M bin/man perdure-copy
 	@rm -rf bin/man && SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) ./bin/perdure man --dir bin/man
 	@echo "bin/man: $$(find bin/man -type f | wc -l) pages"
 
+site: ## make the documentation site in bin/site, which any web server, or a browser alone, can show
+	@mkdir -p bin && $(GO) build -o bin/perdure ./cmd/perdure
+	@cd tools/publish && GOWORK=off $(GO) run ./site -root ../.. -perdure $(CURDIR)/bin/perdure -out $(CURDIR)/bin/site
+
 lint: $(LINTER) ## run the linters over every module
 	@failed=; \
 	for dir in $(WORK_MODULES); do \
@@ -120,7 +124,11 @@ integration: servers ## run the tests with the build tag integration, against th
 	dirs=$$(dirname $$files | sort -u); \
 	if [ -z "$$names" ]; then echo "no test has the build tag integration"; exit 1; fi; \
 	echo "$(GO) test -tags integration -count=1 -timeout 30m" $$dirs; \
-	$(GO) test -tags integration -count=1 -timeout 30m -run "^($$names)$$" $$dirs
+	$(GO) test -tags integration -count=1 -timeout 30m -run "^($$names)$$" $$dirs && \
+	cd tools/publish && files=$$(grep -rl --include='*_test.go' '^//go:build .*\<integration\>' . | sort) && \
+	names=$$(grep -hoE '^func Test[A-Za-z0-9_]+' $$files | cut -c6- | sort -u | paste -sd'|') && \
+	echo "tools/publish: $(GO) test -tags integration -run ^($$names)$$" && \
+	GOWORK=off $(GO) test -tags integration -count=1 -timeout 10m -run "^($$names)$$" $$(dirname $$files | sort -u)
 
 kill: ## kill each kind of copy and sync 250 times, at random moments, and check what is left
 	PERDURE_TEST_KILLS=250 $(GO) test -tags integration -count=1 -timeout 120m -v -run '^TestKills$$' ./cmd/perdure

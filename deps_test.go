@@ -28,10 +28,12 @@ const own = "github.com/seed-0f2c7998/perdure"
 var outside = map[string]string{
 	"bench": "the peers it measures would raise the versions that the command is built with",
 	"tools": "the linters' requirements would raise the versions that the command is built with",
+
+	"tools/publish": "the requirements of packages and pages would raise the versions that the command is built with",
 }
 
 // untagged modules are never published, so they may replace what they require.
-var untagged = []string{"awsretry/clienttest", "bench", "examples", "tools"}
+var untagged = []string{"awsretry/clienttest", "bench", "examples", "tools", "tools/publish"}
 
 // leaves know nothing of the project, so anything may import them.
 var leaves = []string{
@@ -46,6 +48,7 @@ var mayImport = map[string][]string{
 	".":                      nil,
 	"internal/bound":         nil,
 	"internal/class":         nil,
+	"internal/browsertest":   nil,
 	"internal/errorspage":    {"circuit"},
 	"internal/neterr":        {"internal/unwrap"},
 	"internal/notify":        nil,
@@ -106,6 +109,7 @@ var mayImport = map[string][]string{
 	"bench":                  {"*"},
 	"examples":               {"*"},
 	"tools":                  nil,
+	"tools/publish":          {"internal/browsertest"},
 }
 
 // A goMod is what the rules read of a go.mod or go.work file.

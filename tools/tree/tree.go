@@ -27,7 +27,7 @@ type Module struct {
 
 // Published reports whether the module is ever tagged.
 func (m Module) Published() bool {
-	return !slices.Contains([]string{"bench", "examples", "tools"}, m.Rel)
+	return !slices.Contains([]string{"bench", "examples", "tools", "tools/publish"}, m.Rel)
 }
 
 // Modules returns the modules below root, which holds go.work, by path.

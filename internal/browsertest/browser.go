@@ -1,6 +1,5 @@
-//go:build integration && linux
-
-package simulate_test
+// Package browsertest drives a headless chromium, for tests of pages. It needs Linux.
+package browsertest
 
 import (
 	"bufio"
@@ -13,8 +12,8 @@ import (
 	"time"
 )
 
-// A browser is a headless chromium with one page, which is driven by its DevTools protocol.
-type browser struct {
+// A Browser is a headless chromium with one page, which is driven by its DevTools protocol.
+type Browser struct {
 	t       *testing.T
 	to      io.Writer
 	from    *bufio.Reader
@@ -33,8 +32,8 @@ type message struct {
 	Error   json.RawMessage `json:"error,omitempty"`
 }
 
-// browse starts a browser, which ends with the test.
-func browse(t *testing.T) *browser {
+// Open starts a browser, which ends with the test. It skips the test if PERDURE_TEST_CHROMIUM names no chromium.
+func Open(t *testing.T) *Browser {
 	t.Helper()
 	chromium := os.Getenv("PERDURE_TEST_CHROMIUM")
 	if chromium == "" {
@@ -57,7 +56,7 @@ func browse(t *testing.T) *browser {
 		t.Fatal(err)
 	}
 	_, _ = theirs.Close(), ours.Close()
-	b := &browser{t: t, to: to, from: bufio.NewReader(from)}
+	b := &Browser{t: t, to: to, from: bufio.NewReader(from)}
 	t.Cleanup(func() {
 		defer cancel()
 		_, _ = to.WriteString(`{"id":1,"method":"Browser.close"}` + "\x00")
@@ -76,10 +75,10 @@ func browse(t *testing.T) *browser {
 }
 
 // call calls a method, and waits for its end.
-func (b *browser) call(method string, params map[string]any) { b.response(&struct{}{}, method, params) }
+func (b *Browser) call(method string, params map[string]any) { b.response(&struct{}{}, method, params) }
 
 // response calls a method whose result is for to.
-func (b *browser) response(to any, method string, params map[string]any) {
+func (b *Browser) response(to any, method string, params map[string]any) {
 	b.t.Helper()
 	b.number++
 	text, err := json.Marshal(params)
@@ -111,7 +110,7 @@ func (b *browser) response(to any, method string, params map[string]any) {
 }
 
 // until waits for an event.
-func (b *browser) until(event string) {
+func (b *Browser) until(event string) {
 	for _, e := range b.events {
 		if e.Method == event {
 			return
@@ -122,7 +121,7 @@ func (b *browser) until(event string) {
 }
 
 // read returns the next message, and keeps the page's events.
-func (b *browser) read() (m message) {
+func (b *Browser) read() (m message) {
 	b.t.Helper()
 	text, err := b.from.ReadBytes(0)
 	if err == nil {
