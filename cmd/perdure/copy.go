@@ -66,7 +66,8 @@ and --rate-dst.
 
 The request for a URL gets the fields of --header, --header-file and --header-env, the user of --netrc, and
 with --data or --method POST a body. These go to the scheme, host and port of the URL only. A POST is
-repeated only with a header field Idempotency-Key or --idempotent.
+repeated only with a header field Idempotency-Key or --idempotent. --next reads all pages of a JSON API, and
+--items names their items, which DST gets as JSON lines.
 
 With --sse-c-key FILE, the store encrypts objects with that key and does not keep the key (SSE-C). If SRC
 and DST are objects, the key is that of both. It is sent over https only.
@@ -85,6 +86,7 @@ func (a *app) copyCommand() *cobra.Command {
 		Example: `  perdure copy hour.csv s3://bikes/raw/
   perdure copy https://example.org/stations.json stations.json --max-attempts 7
   perdure copy https://api.example.org/trips trips.json --header-env 'Authorization: Bearer {{API_TOKEN}}'
+  perdure copy https://api.example.org/trips s3://bikes/trips.jsonl --next paging.next --items data
   perdure copy https://example.org/large.zip . --checksum sha256:9f86d081884c7d65...
   perdure copy *.csv s3://bikes/raw/
   perdure copy 's3://bikes/raw/**/*.csv' .

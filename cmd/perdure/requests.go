@@ -13,6 +13,8 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/pages"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/request"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
@@ -24,10 +26,12 @@ type requestFlags struct {
 	netrcFile                string
 	method, data             string
 	idempotent               bool
+	next, items              string
+	maxPages                 int
 }
 
 // requestNames are the names of these flags.
-var requestNames = []string{"header", "header-file", "header-env", "netrc", "netrc-file", "method", "data", "idempotent"} //nolint:gochecknoglobals // a constant
+var requestNames = []string{"header", "header-file", "header-env", "netrc", "netrc-file", "method", "data", "idempotent", "next", "items", "max-pages"} //nolint:gochecknoglobals // a constant
 
 // refused returns the flags that cannot be used with many files, some of which may be URLs.
 func (f *requestFlags) refused(urls bool) []string {
@@ -46,6 +50,9 @@ func (f *requestFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.method, "method", "", "`method` of the request to SRC, a URL: GET or POST (GET, or POST with --data)")
 	flags.StringVar(&f.data, "data", "", "`text` to send in a POST, or @FILE, or @- for standard input; unchanged")
 	flags.BoolVar(&f.idempotent, "idempotent", false, "the POST may be repeated: sent twice, it has the effect of one. So says a header field Idempotency-Key, too")
+	flags.StringVar(&f.next, "next", "", "read all pages of a JSON API; the URL of the next one is in this `field` of a page, or with FIELD=PARAMETER a token for that parameter, or with link in the header field Link")
+	flags.StringVar(&f.items, "items", "", "`field` of a page that is the array of items, which become JSON lines; . if the page is the array, the default with --next")
+	flags.Var(policy.Whole(&f.maxPages, 1, 1<<30), "max-pages", fmt.Sprintf("fail after this `number` of pages (%d)", pages.DefaultMax))
 }
 
 // appends is a flag that may be repeated.
@@ -72,6 +79,27 @@ func (f *requestFlags) apply(a *app, flags *pflag.FlagSet, s *endpoint.Session, 
 			return exit.UsageError(err)
 		}
 	}
+	return f.setPages(flags, s)
+}
+
+// setPages sets how pages are read.
+func (f *requestFlags) setPages(flags *pflag.FlagSet, s *endpoint.Session) error {
+	paged := flags.Changed("next") || flags.Changed("items")
+	switch {
+	case flags.Changed("max-pages") && !flags.Changed("next"):
+		return exit.UsageError(errors.New("--max-pages can only be used with --next"))
+	case !paged:
+		return nil
+	case s.Request.Method == "POST":
+		return exit.UsageError(errors.New("--next and --items cannot be used with a POST"))
+	case flags.Changed("items") && f.items == "":
+		return setting.Bad("--items", "", "the field of an array, such as data.items, or . for the page itself")
+	}
+	spec, ok := pages.Parse(f.next, f.items)
+	if !ok || flags.Changed("next") && f.next == "" {
+		return setting.Bad("--next", f.next, pages.Want)
+	}
+	spec.Max, s.Pages = f.maxPages, &spec
 	return nil
 }
 

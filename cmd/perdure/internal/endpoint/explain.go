@@ -21,6 +21,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/awsretry"
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/pages"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/request"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/internal/breakers"
@@ -64,11 +65,20 @@ func Ended(err error) error {
 	return &locatedError{last.where, &whole}
 }
 
+// ended returns the error of attempts that were not repeated, or else err.
+func ended(err error) error {
+	if e, ok := err.(*retry.Error); ok && errors.Is(e.Stop, retry.ErrPermanent) { //nolint:errorlint // of the caller's own attempts
+		return e.Last
+	}
+	return err
+}
+
 // MayRestart reports whether fetching a source that broke from scratch may help: err is transient, and not the error of
 // retries.
 func MayRestart(err error) bool {
 	_, retried := errors.AsType[*retry.Error](err)
-	if _, unwanted := errors.AsType[checksum.UnwantedError](err); unwanted || retried || errors.Is(err, httpretry.ErrNotIdempotent) {
+	_, paged := errors.AsType[*pages.Error](err) // each was retried
+	if _, unwanted := errors.AsType[checksum.UnwantedError](err); unwanted || retried || paged || errors.Is(err, httpretry.ErrNotIdempotent) {
 		return false
 	}
 	for _, known := range []error{
@@ -89,6 +99,9 @@ func MayRestart(err error) bool {
 func reason(err error) string {
 	if elsewhere, ok := errors.AsType[*objects.RegionError](err); ok {
 		return fmt.Sprintf("bucket %s is in region %s: %s", elsewhere.Bucket, elsewhere.Region, reason(elsewhere.Err))
+	}
+	if page, ok := errors.AsType[*pages.Error](err); ok {
+		return fmt.Sprintf("page %d (%s): %s", page.Number, page.URL, reason(page.Err))
 	}
 	if more, ok := errors.AsType[*request.StatusError](err); ok {
 		return reason(more.Err) + ": " + more.Body

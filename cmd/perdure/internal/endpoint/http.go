@@ -34,6 +34,7 @@ type web struct {
 	url    *url.URL
 	getter getters.HTTP // nil before Connect
 	post   *posting     // sends a POST in place of getter; nil for a GET
+	book   *book        // reads pages in place of getter; nil for one response
 
 	transport http.RoundTripper // of the requests, which other URLs may share
 }
@@ -85,6 +86,10 @@ func (w *web) prepare(ctx context.Context, s *Session) error {
 		w.post = &posting{request: req, client: client, mayRepeat: more.MayRepeat(), limits: stall.Limits{Timeout: bodyStall, MinRate: s.MinRate}}
 		return nil
 	}
+	if s.Pages != nil {
+		w.book = &book{session: s, more: more, client: client, first: req}
+		return nil
+	}
 	w.getter = explained{newHTTP(req, client), more.Identity()}
 	return nil
 }
@@ -94,6 +99,9 @@ func (w *web) Stat(context.Context) (Info, error) { return Info{}, errNone }
 func (w *web) Open(ctx context.Context) (*Input, error) {
 	if w.post != nil {
 		return w.post.open(ctx)
+	}
+	if w.book != nil {
+		return w.book.open(ctx), nil
 	}
 	return open(ctx, w.getter, func() Attributes { return attributes(w.getter.Header()) })
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/pages"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/request"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/wait"
@@ -38,6 +39,7 @@ type Session struct {
 
 	Request     *request.Request // additions to the requests for a URL; nil means none
 	RequestFlag string           // the flag that made Request; "" if Request is nil
+	Pages       *pages.Spec      // the source is the pages of an API; nil means one response
 
 	Parallel int  // requests for one large file or object at a time; 0 means DefaultParallel
 	NoResume bool // start from scratch, and keep nothing to resume from
