@@ -27,7 +27,7 @@ func TestHelpNamesEachFlag(t *testing.T) {
 			c.Flags().VisitAll(func(f *pflag.Flag) {
 				seen++
 				name := regexp.QuoteMeta("--" + f.Name)
-				described := regexp.MustCompile(`(?m)^ +(?:-\w, )?`+name+` .* .*$`).FindAllString(p.Help, -1)
+				described := regexp.MustCompile(`(?m)^ {2,6}(?:-\w, )?`+name+` .* .*$`).FindAllString(p.Help, -1)
 				_, hidden, _ := strings.Cut(p.Help, "\nFlags not shown above:\n")
 				named := regexp.MustCompile(`(?m)^    (?:.*, )?`+name+`(?:,|$)`).FindAllString(hidden, -1)
 				if len(named) != 0 == !f.Hidden || len(described)+len(named) != 1 {
