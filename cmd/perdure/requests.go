@@ -36,7 +36,7 @@ var requestNames = []string{"header", "header-file", "header-env", "netrc", "net
 // refused returns the flags that cannot be used with many files, some of which may be URLs.
 func (f *requestFlags) refused(urls bool) []string {
 	if urls {
-		return []string{"method", "data", "idempotent"}
+		return []string{"method", "data", "idempotent", "next", "items", "max-pages"}
 	}
 	return requestNames
 }

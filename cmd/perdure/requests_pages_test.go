@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -188,11 +189,12 @@ func TestPagesThatAreWrong(t *testing.T) {
 		}
 	}
 	for args, want := range map[string]string{
-		"--next|": `invalid value "" for --next: must be a field, not empty`, "--next|=x": "for --next", "--next|a=": "for --next", "--next|.": "for --next",
+		l.URL + "/more|--next|x": "--next is for one file: it cannot be used with --recursive, several SRC or a pattern",
+		"--next|":                `invalid value "" for --next: must be a field, not empty`, "--next|=x": "for --next", "--next|a=": "for --next", "--next|.": "for --next",
 		"--items|": "for --items", "--max-pages|3": "--max-pages can only be used with --next", "--max-pages|0|--next|x": "max-pages",
 		"--next|x|--data|y": "--next and --items cannot be used with a POST",
 	} {
-		if log := mustRun(t, s, 64, append([]string{"copy", l.URL, filepath.Join(t.TempDir(), "out")}, strings.Split(args, "|")...)...); !strings.Contains(log, want) {
+		if log := mustRun(t, s, 64, slices.Concat([]string{"copy", l.URL + "/x"}, strings.Split(args, "|"), []string{filepath.Join(t.TempDir(), "out")})...); !strings.Contains(log, want) {
 			t.Errorf("%s:\n%s, want %s", args, log, want)
 		}
 	}
