@@ -209,3 +209,86 @@ func TestPageIsNoObject(t *testing.T) {
 		t.Errorf("%q was written", out.String())
 	}
 }
+
+// A copy has the attributes that are given, in one request or in parts, and keeps the others. Metadata and tags are replaced
+// whole.
+func TestCopyWithAttributes(t *testing.T) {
+	server := start(t, s3test.Options{})
+	store := open(t, server, objects.Options{})
+	from, original := objects.Address{Bucket: bucket, Key: "k"}, attributes()
+	if _, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(content(1, 6*mib)), objects.PutOptions{Attributes: original}); err != nil {
+		t.Fatal(err)
+	}
+	for what, change := range map[string]func(*objects.Attributes){
+		"nothing": func(*objects.Attributes) {},
+		"type":    func(a *objects.Attributes) { a.ContentType = "application/json" },
+		"headers": func(a *objects.Attributes) {
+			a.ContentEncoding, a.ContentLanguage, a.ContentDisposition, a.CacheControl = "br", "en", "inline", "no-store"
+		},
+		"metadata": func(a *objects.Attributes) { a.Metadata = map[string]string{"run": "7"} },
+		"tags":     func(a *objects.Attributes) { a.Tags = map[string]string{"cost": "a+b", "x": ""} },
+		"all": func(a *objects.Attributes) {
+			*a = objects.Attributes{ContentType: "a/b", ContentEncoding: "c", ContentLanguage: "d", ContentDisposition: "e", CacheControl: "f", Metadata: map[string]string{"g": "h"}, Tags: map[string]string{"i": "j"}, StorageClass: "STANDARD_IA"}
+		},
+	} {
+		want, given := original, objects.Attributes{}
+		change(&want)
+		change(&given)
+		for in, limit := range map[string]int64{"one request": 1 << 30, "parts": 5 * mib} {
+			store.SetCopyLimit(limit)
+			server.Reset()
+			copied, err := store.CopyWith(t.Context(), from, objects.Address{Bucket: bucket, Key: "c"}, objects.CopyOptions{Attributes: given, ACL: "public-read"})
+			if err != nil {
+				t.Fatalf("%s in %s: %v", what, in, err)
+			}
+			attributesOf(t, store, what+" in "+in, "c", want)
+			if in == "parts" || len(given.Tags) > 0 {
+				same(t, what+" in "+in+", by the copy", copied.Attributes, want)
+			}
+			for _, operation := range []string{"CopyObject", "CreateMultipartUpload"} {
+				for _, r := range asked(server, operation, func(r s3test.Request) string {
+					return r.Header.Get("X-Amz-Acl") + " " + r.Header.Get("X-Amz-Storage-Class")
+				}) {
+					if r != "public-read "+given.StorageClass {
+						t.Errorf("%s in %s: %s with ACL and storage class %q, want public-read and %q", what, in, operation, r, given.StorageClass)
+					}
+				}
+			}
+		}
+	}
+}
+
+// An upload that was begun with other attributes is not resumed: the object has those of the last put. One with the same
+// attributes is.
+func TestPutWithOtherAttributesBeginsFromScratch(t *testing.T) {
+	base := objects.PutOptions{Attributes: attributes()}
+	for what, change := range map[string]func(*objects.PutOptions){
+		"the same": func(*objects.PutOptions) {},
+		"type":     func(o *objects.PutOptions) { o.ContentType = "application/json" },
+		"metadata": func(o *objects.PutOptions) { o.Metadata = map[string]string{"step": "clean"} },
+		"tags":     func(o *objects.PutOptions) { o.Tags = nil },
+		"class":    func(o *objects.PutOptions) { o.StorageClass = "STANDARD_IA" },
+		"ACL":      func(o *objects.PutOptions) { o.ACL = "public-read" },
+		"few": func(o *objects.PutOptions) {
+			o.Attributes = objects.Attributes{ContentType: "text/plain"}
+		},
+		"key": func(o *objects.PutOptions) { o.Encryption = "AES256" },
+	} {
+		server := start(t, s3test.Options{})
+		body := content(1, 16*mib)
+		store, path := brokenWith(t, server, body, base)
+		o, reported := base, []objects.Resumption(nil)
+		change(&o)
+		o.State, o.Resumed = path, func(r objects.Resumption) { reported = append(reported, r) }
+		if _, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), o); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		stored(t, server, "k", body)
+		attributesOf(t, store, what, "k", o.Attributes)
+		resumed := len(reported) == 1 && reported[0].Bytes == 10*mib
+		scratch := len(reported) == 1 && strings.Contains(reported[0].Reason, "other attributes") && len(sentParts(server)) == 4
+		if what == "the same" && !resumed || what != "the same" && !scratch {
+			t.Errorf("%s: reported %+v, sent parts %q", what, reported, sentParts(server))
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -24,25 +25,39 @@ import (
 // that may not be read: see Object.TagsError). If the object at from changes meanwhile, the error wraps ErrChanged.
 // Copy compares the copy with its original by checksum, or by ETag or size without one.
 func (s *Store) Copy(ctx context.Context, from, to Address) (Object, error) {
-	object, err := s.copy(ctx, from, to)
+	return s.CopyWith(ctx, from, to, CopyOptions{})
+}
+
+// CopyOptions set attributes of a copy that differ from those of its original. The zero CopyOptions set none.
+type CopyOptions struct {
+	Attributes // see [Attributes.Override]
+
+	ACL types.ObjectCannedACL // who else may use the copy; "" means the bucket's owner only: no ACL is copied
+}
+
+// CopyWith is Copy with attributes of its own for the copy.
+func (s *Store) CopyWith(ctx context.Context, from, to Address, o CopyOptions) (Object, error) {
+	object, err := s.copy(ctx, from, to, o)
 	return object, wrap("copy", to.Bucket, to.Key, err)
 }
 
-func (s *Store) copy(ctx context.Context, from, to Address) (Object, error) {
+func (s *Store) copy(ctx context.Context, from, to Address, o CopyOptions) (Object, error) {
 	original, err := s.head(ctx, from)
 	if err != nil {
 		return Object{}, fmt.Errorf("s3://%s/%s: %w", from.Bucket, from.Key, err)
 	}
-	c := &copying{store: s, original: original, source: copySource(from), to: Address{Bucket: to.Bucket, Key: to.Key}}
+	c := &copying{store: s, original: original, source: copySource(from), to: Address{Bucket: to.Bucket, Key: to.Key}, acl: o.ACL}
+	c.attributes = original.Override(o.Attributes)
+	if o.StorageClass == "" {
+		c.attributes.StorageClass = string(storageClass(original.StorageClass))
+	}
 	if original.Size > s.copyLimit {
-		if err = s.readTags(ctx, &c.original, from.VersionID); err == nil {
+		err = c.readTags(ctx, from.VersionID)
+		if err == nil {
 			err = c.copyInParts(ctx)
 		}
 	} else {
-		_, err = s.client.CopyObject(ctx, &s3.CopyObjectInput{
-			Bucket: &to.Bucket, Key: &to.Key, CopySource: &c.source, CopySourceIfMatch: optional(original.ETag),
-			StorageClass: storageClass(original.StorageClass),
-		})
+		_, err = s.client.CopyObject(ctx, c.whole(o))
 	}
 	if wire.HasStatus(err, http.StatusPreconditionFailed) {
 		err = fmt.Errorf("%w: %w", ErrChanged, err)
@@ -51,6 +66,43 @@ func (s *Store) copy(ctx context.Context, from, to Address) (Object, error) {
 		return Object{}, err
 	}
 	return c.verified(ctx)
+}
+
+// readTags reads the tags of the original, which a copy in parts does not get by itself, unless the copy has tags of its own.
+func (c *copying) readTags(ctx context.Context, version string) error {
+	if len(c.attributes.Tags) > 0 {
+		return nil
+	}
+	err := c.store.readTags(ctx, &c.original, version)
+	c.attributes.Tags = c.original.Tags
+	return err
+}
+
+// whole returns the request that copies the object at once. The store copies all headers and metadata, or none of them; and
+// so the tags.
+func (c *copying) whole(o CopyOptions) *s3.CopyObjectInput {
+	in := &s3.CopyObjectInput{
+		Bucket: &c.to.Bucket, Key: &c.to.Key, CopySource: &c.source, CopySourceIfMatch: optional(c.original.ETag),
+		StorageClass: types.StorageClass(c.attributes.StorageClass), ACL: c.acl,
+	}
+	if o.describes() {
+		a := &c.attributes
+		in.MetadataDirective, in.Metadata, in.Expires = types.MetadataDirectiveReplace, a.Metadata, c.expires()
+		in.ContentType, in.ContentEncoding, in.ContentLanguage = optional(a.ContentType), optional(coding(a.ContentEncoding)), optional(a.ContentLanguage)
+		in.ContentDisposition, in.CacheControl = optional(a.ContentDisposition), optional(a.CacheControl)
+	}
+	if len(o.Tags) > 0 {
+		in.TaggingDirective, in.Tagging = types.TaggingDirectiveReplace, o.tagging()
+	}
+	return in
+}
+
+// expires returns the header Expires of the original, or nil.
+func (c *copying) expires() *time.Time {
+	if at, err := http.ParseTime(c.original.expires); err == nil {
+		return &at
+	}
+	return nil
 }
 
 // copySource returns the header x-amz-copy-source.
@@ -72,8 +124,12 @@ type copying struct {
 	original Object
 	source   string
 	to       Address
-	length   int64                 // of a part
-	done     []types.CompletedPart // by number; each element belongs to one goroutine
+
+	attributes Attributes // of the copy; its tags only if they differ from those of the original
+	acl        types.ObjectCannedACL
+
+	length int64                 // of a part
+	done   []types.CompletedPart // by number; each element belongs to one goroutine
 }
 
 // verified returns the copy, or an error if it differs from the original.
@@ -82,7 +138,7 @@ func (c *copying) verified(ctx context.Context) (Object, error) {
 	if err != nil {
 		return object, fmt.Errorf("checking the copy: %w", err)
 	}
-	object.Tags, object.TagsError = c.original.Tags, c.original.TagsError
+	object.Tags, object.TagsError = c.attributes.Tags, c.original.TagsError
 	kind, _, _ := strings.Cut(c.original.Checksum, ":")
 	switch copied, _, _ := strings.Cut(object.Checksum, ":"); {
 	case object.Size != c.original.Size:
@@ -115,11 +171,8 @@ func (c *copying) copyInParts(ctx context.Context) error {
 
 // assemble makes one upload of copied parts, with a checksum of that kind, or without one if kind is "".
 func (c *copying) assemble(ctx context.Context, kind string) error {
-	create := c.original.multipart(c.to.Bucket, c.to.Key)
-	create.StorageClass = storageClass(c.original.StorageClass)
-	if expires, err := http.ParseTime(c.original.expires); err == nil {
-		create.Expires = &expires
-	}
+	create := c.attributes.multipart(c.to.Bucket, c.to.Key)
+	create.ACL, create.Expires = c.acl, c.expires()
 	if kind != "" {
 		create.ChecksumAlgorithm, create.ChecksumType = types.ChecksumAlgorithm(strings.ToUpper(kind)), types.ChecksumTypeFullObject
 	}

@@ -1,6 +1,7 @@
 package objects
 
 import (
+	"cmp"
 	"context"
 	"crypto/md5" //nolint:gosec // as ETag
 	"encoding/hex"
@@ -27,6 +28,8 @@ type multipart struct {
 	id    string
 	known map[int]journal.Part // parts stored by an earlier process
 
+	outdated string // why the upload of an earlier process was aborted; "" if it was not
+
 	mu    sync.Mutex
 	sent  []journal.Part // stored parts, by number; guarded by mu
 	bytes int64          // stored, by this process or an earlier one; guarded by mu
@@ -41,7 +44,7 @@ func (u *upload) parts(ctx context.Context, first *source.Part) (object Object, 
 			if object, ok := m.stored(ctx); ok {
 				return object, nil
 			}
-			m.resumed(0, "the store no longer has the parts of the earlier run")
+			m.resumed(0, cmp.Or(m.outdated, "the store no longer has the parts of the earlier run"))
 		}
 	}
 	if err == nil && m.id == "" {
@@ -75,7 +78,7 @@ func (m *multipart) create(ctx context.Context) error {
 	defer cancel()
 	create := m.o.multipart(m.bucket, m.key)
 	create.ChecksumAlgorithm, create.ChecksumType = types.ChecksumAlgorithmCrc32, types.ChecksumTypeFullObject
-	create.Metadata, create.ServerSideEncryption, create.SSEKMSKeyId = m.metadata(), m.o.Encryption, optional(m.o.KMSKeyID)
+	create.Metadata, create.ACL, create.ServerSideEncryption, create.SSEKMSKeyId = m.metadata(), m.o.ACL, m.o.Encryption, optional(m.o.KMSKeyID)
 	created, err := m.store.client.CreateMultipartUpload(longer, create)
 	if err != nil {
 		return err
@@ -86,7 +89,7 @@ func (m *multipart) create(ctx context.Context) error {
 	}
 	if err := m.state.Begin(journal.Head{
 		Endpoint: m.store.endpoint, Bucket: m.bucket, Key: m.key, Upload: m.id, PartSize: m.src.PartSize, Size: m.src.Size,
-		WriteID: m.condition.writeID, CustomerKey: m.store.customer,
+		WriteID: m.condition.writeID, CustomerKey: m.store.customer, Attributes: m.o.digest(),
 	}); err != nil {
 		return m.abort(ctx, err)
 	}
@@ -98,6 +101,10 @@ func (m *multipart) create(ctx context.Context) error {
 func (m *multipart) resume(ctx context.Context) error {
 	unnamed := m.o.conditional() && m.condition.writeID == "" // begun without a condition, and so without a write ID
 	if unnamed || m.state.Head.CustomerKey != m.store.customer {
+		return m.abortRecorded(ctx)
+	}
+	if m.state.Head.Attributes != m.o.digest() {
+		m.outdated = "the earlier run has begun the upload with other attributes"
 		return m.abortRecorded(ctx)
 	}
 	m.condition.resumed = true

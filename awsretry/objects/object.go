@@ -1,10 +1,12 @@
 package objects
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -92,6 +94,32 @@ type Attributes struct {
 
 	// Tags are read only if requested, because they take a request of their own: see [GetOptions].
 	Tags map[string]string
+}
+
+// headers returns the fields that are headers of every response with the object.
+func (a *Attributes) headers() []*string {
+	return []*string{&a.ContentType, &a.ContentEncoding, &a.ContentLanguage, &a.ContentDisposition, &a.CacheControl}
+}
+
+// Override returns a with the non-empty fields of by. Metadata and Tags are replaced whole.
+func (a Attributes) Override(by Attributes) Attributes {
+	from := by.headers()
+	for i, field := range a.headers() {
+		*field = cmp.Or(*from[i], *field)
+	}
+	a.StorageClass = cmp.Or(by.StorageClass, a.StorageClass)
+	if len(by.Metadata) > 0 {
+		a.Metadata = by.Metadata
+	}
+	if len(by.Tags) > 0 {
+		a.Tags = by.Tags
+	}
+	return a
+}
+
+// describes reports whether a has a field that S3 replaces together with all others of its kind: a header or metadata.
+func (a Attributes) describes() bool {
+	return len(a.Metadata) > 0 || slices.ContainsFunc(a.headers(), func(s *string) bool { return *s != "" })
 }
 
 // tagging returns the tags in the form of the header x-amz-tagging.

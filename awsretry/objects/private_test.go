@@ -26,7 +26,7 @@ func TestStateThatIsNoFileOfOurs(t *testing.T) {
 		"a device":              func(path, _ string) error { return os.Symlink("/dev/zero", path) },
 		"a directory":           func(path, _ string) error { return os.Mkdir(path, 0o700) },
 		"another user's": func(path, _ string) error {
-			text := signed(t, `{"format":"perdure-upload-3","bucket":"bikes","key":"k","upload":"1","part_size":5242880}`)
+			text := signed(t, `{"format":"perdure-upload-4","bucket":"bikes","key":"k","upload":"1","part_size":5242880}`)
 			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 				return err
 			}

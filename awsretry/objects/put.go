@@ -3,6 +3,8 @@ package objects
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"os"
@@ -24,6 +26,8 @@ import (
 // PutOptions set the attributes, the encryption and the preconditions of a put. The zero PutOptions set none.
 type PutOptions struct {
 	Attributes
+
+	ACL types.ObjectCannedACL // who else may use the object; "" means the bucket's owner only
 
 	Encryption types.ServerSideEncryption // by the server; "" means the bucket's default; for a key of your own see [Store.WithCustomerKey]
 	KMSKeyID   string                     // the ID of the key, for aws:kms; "" means the server's default key
@@ -48,6 +52,23 @@ type PutOptions struct {
 	// Progress, if not nil, is called after each part with the number of bytes stored and the total, which is -1 if
 	// unknown. It is called by one goroutine at a time.
 	Progress func(done, total int64)
+}
+
+// digest returns a digest of what the store sets when a multipart upload begins; "" if that is nothing.
+func (o *PutOptions) digest() string {
+	if o.settings() == new(PutOptions).settings() {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(o.settings()))
+	return hex.EncodeToString(sum[:16])
+}
+
+// settings returns what digest is of.
+func (o *PutOptions) settings() string {
+	return fmt.Sprintf("%q", []any{
+		o.ContentType, o.ContentEncoding, o.ContentLanguage, o.ContentDisposition, o.CacheControl, o.StorageClass,
+		o.ACL, o.Encryption, o.KMSKeyID, o.Metadata, o.Tags, // fmt sorts maps
+	})
 }
 
 // A State is the content of the state file of an upload: see [PutOptions].
@@ -207,7 +228,7 @@ func (u *upload) putWhole(ctx context.Context, body *source.Part) (Object, error
 		ContentType: optional(u.o.ContentType), ContentEncoding: optional(coding(u.o.ContentEncoding)),
 		ContentLanguage: optional(u.o.ContentLanguage), ContentDisposition: optional(u.o.ContentDisposition),
 		CacheControl: optional(u.o.CacheControl), Metadata: u.metadata(), Tagging: u.o.tagging(),
-		StorageClass: types.StorageClass(u.o.StorageClass), ServerSideEncryption: u.o.Encryption, SSEKMSKeyId: optional(u.o.KMSKeyID),
+		StorageClass: types.StorageClass(u.o.StorageClass), ACL: u.o.ACL, ServerSideEncryption: u.o.Encryption, SSEKMSKeyId: optional(u.o.KMSKeyID),
 		IfMatch: optional(u.o.IfMatch), IfNoneMatch: u.o.noneMatch(),
 	}, wire.Watch(&u.condition.ambiguous), wire.Payload(sha))
 	if err != nil {

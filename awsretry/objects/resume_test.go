@@ -31,6 +31,12 @@ func sentParts(server *s3test.Server) (numbers []string) {
 // of its state.
 func broken(t *testing.T, server *s3test.Server, body []byte) (*objects.Store, string) {
 	t.Helper()
+	return brokenWith(t, server, body, objects.PutOptions{})
+}
+
+// brokenWith is broken for a put with these options.
+func brokenWith(t *testing.T, server *s3test.Server, body []byte, o objects.PutOptions) (*objects.Store, string) {
+	t.Helper()
 	p := quick()
 	p.MaxAttempts = 2
 	store := open(t, server, objects.Options{Policy: p, PartSize: 5 * mib, Parallel: 1})
@@ -40,14 +46,14 @@ func broken(t *testing.T, server *s3test.Server, body []byte) (*objects.Store, s
 		}
 		return s3test.Fault{}
 	})
-	state := filepath.Join(t.TempDir(), "state")
-	_, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), objects.PutOptions{State: state})
+	o.State = filepath.Join(t.TempDir(), "state")
+	_, err := store.Put(t.Context(), bucket, "k", bytes.NewReader(body), o)
 	if !errors.Is(err, retry.ErrExhausted) || len(server.Uploads()) != 1 {
 		t.Fatalf("parts that never arrive: %v, uploads %v, want %v, one that waits", err, server.Uploads(), retry.ErrExhausted)
 	}
 	server.SetScript(nil)
 	server.Reset()
-	return store, state
+	return store, o.State
 }
 
 func TestPutResumesWithWhatIsMissing(t *testing.T) {

@@ -111,10 +111,10 @@ func TestPutAfterAStateOfAnotherVersion(t *testing.T) {
 		`{"format":"perdure-transfer-1",` + object + `,"upload":"1","part_size":5242880}`:                 "another version",
 		`{"format":"perdure-upload-2",` + object + `,"upload":"1","part_size":5242880}`:                   "another version",
 		`{"format":"perdure-upload-99","upload":{"not":"as it is now"}}`:                                  "another version",
-		`{"format":"perdure-upload-3",` + object + `,"upload":"1","part_size":1}`:                         "damaged",
-		`{"format":"perdure-upload-3",` + object + `,"upload":"1","part_size":4611686018427387904}`:       "damaged",
-		`{"format":"perdure-upload-3","bucket":["bikes"],"key":"k"}`:                                      "damaged",
-		`{"format":"perdure-upload-3",` + object + `,"upload":"1","part_size":5242880}` + "\n" + goodPart: "no longer has the parts",
+		`{"format":"perdure-upload-4",` + object + `,"upload":"1","part_size":1}`:                         "damaged",
+		`{"format":"perdure-upload-4",` + object + `,"upload":"1","part_size":4611686018427387904}`:       "damaged",
+		`{"format":"perdure-upload-4","bucket":["bikes"],"key":"k"}`:                                      "damaged",
+		`{"format":"perdure-upload-4",` + object + `,"upload":"1","part_size":5242880}` + "\n" + goodPart: "no longer has the parts",
 	} {
 		for what, r := range map[string]io.Reader{"file": bytes.NewReader(body), "stream": stream{bytes.NewReader(body)}} {
 			path := filepath.Join(t.TempDir(), "state")

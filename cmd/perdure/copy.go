@@ -45,8 +45,9 @@ identifies it. Uploaded parts are kept in the store, and their state in the stat
 (PERDURE_STATE, or ~/.local/state/perdure); perdure s3 clean removes both. --no-resume keeps nothing.
 --checksum verifies SRC before DST is created.
 
-An object gets the type, encoding and other attributes of SRC. From object to object, the store copies,
-unless --endpoint-url-dst or --profile-dst names another one.
+An object gets the type, encoding and other attributes of SRC, but those that flags as --content-type,
+--metadata or --acl set. From object to object, the store copies, unless --endpoint-url-dst or
+--profile-dst names another one.
 
 With -r, SRC is a directory and DST is s3://BUCKET/PREFIX, or the reverse, or both are s3://BUCKET/PREFIX:
 all files below SRC are copied below DST. Files that DST has with the same size and checksum are skipped. Nothing is deleted. When one

@@ -38,6 +38,7 @@ type copyFlags struct {
 	urls      [2]string // of the stores, as the flags --endpoint-url and --endpoint-url-dst
 	profiles  [2]string
 	links     string
+	set       attributeFlags
 	empty     bool
 	manifest  string
 	asset     string
@@ -92,6 +93,7 @@ func (f *copyFlags) addCommon(flags *pflag.FlagSet) {
 	flags.StringVar(&f.links, "links", string(tree.Fail), "what to do with symbolic links with -r: `way` is follow, skip or fail")
 	flags.BoolVar(&f.empty, "allow-empty", false, "let -r succeed if there is nothing to copy")
 	flags.StringVar(&f.manifest, "manifest", "", "`file` for the outcome of each file with -r, one JSON object per line; - is standard output")
+	f.set.add(flags)
 	flags.StringVar(&f.asset, "dagster-asset", "", "`key` of the asset to report to Dagster, if the step has several")
 	addMetricsFile(flags, &f.metrics)
 }
@@ -127,7 +129,7 @@ func (f *copyFlags) many() bool { return f.recursive || f.several.several }
 func (f *copyFlags) session() endpoint.Session {
 	return endpoint.Session{
 		Parallel: f.parallel, NoResume: f.noResume, CustomerKey: f.sseKey, NoSignRequest: f.noSign,
-		RequestPayer: f.payer, VersionID: f.version, MinRate: int64(f.minRate), RateDst: f.rateDst,
+		RequestPayer: f.payer, VersionID: f.version, MinRate: int64(f.minRate), RateDst: f.rateDst, Settings: f.set.Settings,
 		EndpointURL: f.urls[0], EndpointURLDst: f.urls[1], Profile: f.profiles[0], ProfileDst: f.profiles[1],
 	}
 }

@@ -23,7 +23,7 @@ import (
 
 // Format is the format's name in the first line. A file of another format is not used: raise the number with each
 // change of the records, or of how a stream is cut into parts.
-const Format = "perdure-upload-3"
+const Format = "perdure-upload-4"
 
 // limit is the greatest size of a file in bytes: 10,000 parts need less than 2 MiB.
 const limit = 16 << 20
@@ -39,7 +39,8 @@ type Head struct {
 	PartSize int64  `json:"part_size"`
 	Size     int64  `json:"size,omitempty"` // of the object, in bytes; 0 or less: unknown
 
-	CustomerKey bool `json:"customer_key,omitempty"` // the object has a customer key
+	CustomerKey bool   `json:"customer_key,omitempty"` // the object has a customer key
+	Attributes  string `json:"attributes,omitempty"`   // a digest of those with which the upload was begun
 }
 
 // A Part is an uploaded part.

@@ -91,7 +91,7 @@ func TestFormatIsTheOneOfItsName(t *testing.T) {
 	}
 	head := journal.Head{
 		Endpoint: "http://localhost:9000", Bucket: "bikes", Key: "a/b", Upload: "u1", WriteID: "w1",
-		PartSize: 5 << 20, Size: 11 << 20, CustomerKey: true,
+		PartSize: 5 << 20, Size: 11 << 20, CustomerKey: true, Attributes: "a1",
 	}
 	part := journal.Part{Number: 1, Size: 5 << 20, CRC: 0xfedcba98, ETag: `"e"`, Verified: true}
 	if err := j.Begin(head); err != nil {

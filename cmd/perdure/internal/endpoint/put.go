@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/uploads"
@@ -28,7 +30,8 @@ func (p *put) Close() string           { return p.left }
 
 // Put stores all bytes. It does not send parts of a file again that an earlier run has sent.
 func (p *put) Put(ctx context.Context, in *Input) (stored Stored, err error) {
-	o := objects.PutOptions{Attributes: in.Attributes}
+	settings := &p.copy.Session.Settings
+	o := objects.PutOptions{Attributes: in.Override(settings.Attributes), ACL: types.ObjectCannedACL(settings.ACL)}
 	var body io.Reader
 	if in.File == nil {
 		body = watch(ctx, in, p.copy.Want, p.copy.progress)

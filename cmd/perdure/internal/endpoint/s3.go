@@ -14,6 +14,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
@@ -193,7 +194,8 @@ func (o *Object) CopyFrom(ctx context.Context, from Endpoint) (Stored, error) {
 	if !ok || source.endpoint != o.endpoint || source.profile != o.profile {
 		return Stored{}, errors.ErrUnsupported // read and write instead
 	}
-	got, err := o.store.Copy(ctx, objects.Address{Bucket: source.bucket, Key: source.key, VersionID: source.version}, objects.Address{Bucket: o.bucket, Key: o.key})
+	got, err := o.store.CopyWith(ctx, objects.Address{Bucket: source.bucket, Key: source.key, VersionID: source.version}, objects.Address{Bucket: o.bucket, Key: o.key},
+		objects.CopyOptions{Attributes: o.session.Settings.Attributes, ACL: types.ObjectCannedACL(o.session.Settings.ACL)})
 	if status, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && slices.Contains([]int{http.StatusNotImplemented, http.StatusMethodNotAllowed, http.StatusMovedPermanently, http.StatusBadRequest}, status.HTTPStatusCode()) {
 		return Stored{}, errors.ErrUnsupported // the store cannot copy from there: read and write instead
 	}

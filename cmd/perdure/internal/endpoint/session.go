@@ -41,6 +41,8 @@ type Session struct {
 	RequestFlag string           // the flag that made Request; "" if Request is nil
 	Pages       *pages.Spec      // the source is the pages of an API; nil means one response
 
+	Settings Settings // of the objects that are written
+
 	Parallel int  // requests for one large file or object at a time; 0 means DefaultParallel
 	NoResume bool // start from scratch, and keep nothing to resume from
 
@@ -136,6 +138,7 @@ func (s *Session) Unused() error {
 		{"--rate-dst", setting.RateText(s.RateDst), s.RateDst != 0, s.guarded[Destination], "an object as DST"},
 		{"--endpoint-url-dst", s.EndpointURLDst, s.EndpointURLDst != "", s.guarded[Destination], "an object as DST"},
 		{"--profile-dst", s.ProfileDst, s.ProfileDst != "", s.guarded[Destination], "an object as DST"},
+		{s.Settings.flag, s.Settings.value, s.Settings.flag != "", s.guarded[Destination], "an object as DST"},
 		{"--profile", s.Profile, s.Profile != "", s.stored, object},
 		{"--sse-c-key", s.CustomerKey, s.CustomerKey != "", s.stored, object},
 		{"--version-id", s.VersionID, s.VersionID != "", s.versioned, "an object as SRC"},

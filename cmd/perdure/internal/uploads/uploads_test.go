@@ -35,7 +35,7 @@ func begun(t *testing.T) (dir string) {
 		Format   string `json:"format"`
 		Upload   string `json:"upload"`
 		PartSize int    `json:"part_size"`
-	}{"perdure-upload-3", "1", 8 << 20})
+	}{"perdure-upload-4", "1", 8 << 20})
 	if err := errors.Join(err, u.Begin(), os.WriteFile(u.State(), state, 0o600)); err != nil {
 		t.Fatal(err)
 	}
