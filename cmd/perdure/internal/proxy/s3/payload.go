@@ -277,12 +277,11 @@ func (d *chunks) check(given, kind, rest string) error {
 	if d.key == nil {
 		return nil
 	}
-	want := sum(d.key, algorithm+kind+d.head+d.previous+rest)
-	got, _ := hex.DecodeString(given)
-	if !hmac.Equal(got, want) {
+	want := hex.EncodeToString(sum(d.key, algorithm+kind+d.head+d.previous+rest))
+	if !hmac.Equal([]byte(given), []byte(want)) {
 		return d.call.refuse(http.StatusForbidden, "SignatureDoesNotMatch", "the signature of a chunk, or of the trailer, does not match")
 	}
-	d.previous = hex.EncodeToString(want)
+	d.previous = want
 	return nil
 }
 

@@ -58,10 +58,9 @@ func (k Key) verify(r *http.Request, query url.Values) (*signature, error) {
 		return nil, refusal(http.StatusForbidden, "AccessDenied", "the header "+name+" is not signed")
 	}
 	s.key = k.derive(s.scope)
-	given, _ := hex.DecodeString(s.value)
 	for _, path := range []string{escape(r.URL.Path), r.URL.EscapedPath()} {
 		text := algorithm + "\n" + s.date + "\n" + s.scope + "\n" + hexOf([]byte(s.canonical(r, path, query)))
-		if hmac.Equal(given, sum(s.key, text)) {
+		if hmac.Equal([]byte(s.value), []byte(hex.EncodeToString(sum(s.key, text)))) {
 			return s, nil
 		}
 	}
