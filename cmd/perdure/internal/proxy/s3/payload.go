@@ -68,7 +68,7 @@ func (c *call) decode(r *http.Request, from *signature) error {
 func (c *call) decodeStream(r *http.Request, from *signature) error {
 	length, err := strconv.ParseInt(r.Header.Get("X-Amz-Decoded-Content-Length"), 10, 64)
 	if err != nil || length < 0 {
-		return refusal(http.StatusLengthRequired, "MissingContentLength", "X-Amz-Decoded-Content-Length is missing")
+		return refusal(http.StatusLengthRequired, "MissingContentLength", "X-Amz-Decoded-Content-Length must be the number of bytes of the decoded body")
 	}
 	c.length = length
 	d := &chunks{call: c, left: length, source: bufio.NewReaderSize(r.Body, 32<<10)}
