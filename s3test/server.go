@@ -13,9 +13,10 @@
 //
 // Limits: objects and unfinished uploads are in memory until they are deleted or the server closes; the server never
 // writes to disk (a part takes its size twice for a moment, completing a multipart upload three times). The ETag of a
-// multipart object is the MD5 of its bytes, without S3's "-N". Parts may be smaller than 5 MiB. Regions, ACLs and policies
+// multipart object is the MD5 of its bytes, without S3's "-N", and its parts cannot be read by number: [Server.StoreParts] stores
+// objects that have both. Parts may be smaller than 5 MiB. Regions, ACLs and policies
 // are not checked. Customer keys (SSE-C) are neither used nor compared: they are in the headers of [Server.Requests].
-// GetObject by part number fails. The S3 behind the faults is github.com/rclone/gofakes3.
+// The S3 behind the faults is github.com/rclone/gofakes3.
 package s3test
 
 import (
@@ -101,7 +102,7 @@ func New(o Options) (*Server, error) {
 	if len(s.AccessKey) < 3 {
 		return nil, fmt.Errorf("s3test: Options.AccessKey is %q, want at least 3 characters", s.AccessKey)
 	}
-	s.s3 = &parts{Handler: gofakes3.New(s.store).Server()}
+	s.s3 = &parts{Handler: &tags{gofakes3.New(s.store).Server(), s.store}}
 	if o.Upstream != "" {
 		upstream, err := url.Parse(o.Upstream)
 		if err != nil || upstream.Host == "" || len(o.Buckets) > 0 {

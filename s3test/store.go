@@ -31,6 +31,7 @@ type store struct {
 	*s3mem.Backend
 
 	commit sync.Mutex
+	parted sync.Map // by bucket and key, a parted of each object that StoreParts has stored
 }
 
 // PutObject serves PutObject and CompleteMultipartUpload.
@@ -42,7 +43,11 @@ func (s *store) PutObject(ctx context.Context, bucket, key string, meta map[stri
 	}
 	gated := &gatedBody{body: body, enter: func() error {
 		s.commit.Lock()
-		return s.check(ctx, bucket, key)
+		err := s.check(ctx, bucket, key)
+		if err == nil {
+			s.parted.Delete([2]string{bucket, key})
+		}
+		return err
 	}}
 	defer func() {
 		if gated.entered {
@@ -56,6 +61,7 @@ func (s *store) PutObject(ctx context.Context, bucket, key string, meta map[stri
 func (s *store) CopyObject(ctx context.Context, fromBucket, fromKey, bucket, key string, meta map[string]string) (gofakes3.CopyObjectResult, error) {
 	s.commit.Lock()
 	defer s.commit.Unlock()
+	defer s.parted.Delete([2]string{bucket, key})
 	return s.Backend.CopyObject(ctx, fromBucket, fromKey, bucket, key, meta)
 }
 

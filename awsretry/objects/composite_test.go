@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -71,6 +72,40 @@ func TestChecksumsOfPartsAreCompared(t *testing.T) {
 		if err != nil || got.Verified != test.want {
 			t.Errorf("%s, to a file: %v, verified by %q, want %q", test.name, err, got.Verified, test.want)
 		}
+	}
+}
+
+// StatParts has a checksum of the parts if their size is known and the ETag is an MD5; Stat has none.
+func TestStatParts(t *testing.T) {
+	body := content(1, 12*mib)
+	for _, test := range []struct {
+		name     string
+		sizes    []int
+		checksum bool
+		want     string // the beginning and the end
+	}{
+		{"ETag", []int{5 * mib, 5 * mib, 2 * mib}, false, "md5:...@5242880"},
+		{"ETag of one", []int{12 * mib}, false, "md5:...@12582912"},
+		{"CRC-32", []int{5 * mib, 5 * mib, 2 * mib}, true, "crc32:...@5242880"},
+		{"parts of all sizes", []int{5 * mib, 3 * mib, 4 * mib}, false, ""},
+	} {
+		store := partedServer(t, body, test.sizes, test.checksum)
+		got, err := store.StatParts(t.Context(), objects.Address{Bucket: bucket, Key: "k"})
+		first, last, _ := strings.Cut(test.want, "...")
+		if err != nil || got.Size != 12*mib || !strings.HasPrefix(got.Checksum, first) || !strings.HasSuffix(got.Checksum, last) || (got.Checksum == "") != (test.want == "") {
+			t.Errorf("%s: %q, %v, want %q", test.name, got.Checksum, err, test.want)
+		}
+		if plain, err := store.Stat(t.Context(), bucket, "k"); err != nil || plain.Checksum != "" {
+			t.Errorf("%s: Stat: %q, %v", test.name, plain.Checksum, err)
+		}
+	}
+	encrypted := handMade(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("ETag", `"0123456789abcdef0123456789abcdef-1"`)
+		w.Header().Set("X-Amz-Server-Side-Encryption", "aws:kms")
+		w.Header().Set("Content-Length", "5")
+	})
+	if got, err := encrypted.StatParts(t.Context(), objects.Address{Bucket: bucket, Key: "k"}); err != nil || got.Checksum != "" {
+		t.Errorf("encrypted: %q, %v", got.Checksum, err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package objects
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"io"
@@ -149,24 +150,31 @@ func (r *Reader) chooseChecksum(head *s3.HeadObjectOutput) {
 	if r.want = referenceOf(r.object.Checksum, r.object.ETag, r.object.encrypted); !r.want.sum.IsZero() {
 		return
 	}
-	sum, parts := composite(headersOf(head), r.object.ETag)
-	if sum.PartSize = r.partSize(parts); sum.PartSize > 0 {
-		r.want = reference{sum, r.object.encrypted && sum.Name == "md5"}
-	}
+	sum := r.store.sumOfParts(r.ctx, r.object, head, r.version)
+	r.want = reference{sum, r.object.encrypted && sum.Name == "md5"}
 }
 
-// partSize returns the size of the object's parts. It returns 0 if that is unknown, or if the first and the last part
+// sumOfParts returns the checksum of the parts' checksums of an object, with the size of the parts. It is the zero Sum if
+// the object has none or the size is unknown.
+func (s *Store) sumOfParts(ctx context.Context, o Object, head *s3.HeadObjectOutput, version string) checksum.Sum {
+	sum, parts := composite(headersOf(head), o.ETag)
+	if sum.PartSize = s.partSizeOf(ctx, o, version, parts); sum.PartSize == 0 {
+		return checksum.Sum{}
+	}
+	return sum
+}
+
+// partSizeOf returns the size of the object's parts. It returns 0 if that is unknown, or if the first and the last part
 // show that the sizes differ: then a checksum of the parts' checksums cannot be computed.
-func (r *Reader) partSize(parts int) int64 {
-	size := r.object.Size
+func (s *Store) partSizeOf(ctx context.Context, o Object, version string, parts int) int64 {
 	switch {
-	case parts < 1 || size <= 0:
+	case parts < 1 || o.Size <= 0:
 		return 0
 	case parts == 1:
-		return size
+		return o.Size
 	}
-	length := r.lengthOf(1)
-	if last := size - length*int64(parts-1); length <= 0 || length > size || last <= 0 || last > length || last != r.lengthOf(parts) {
+	length := s.lengthOf(ctx, o, version, 1)
+	if last := o.Size - length*int64(parts-1); length <= 0 || length > o.Size || last <= 0 || last > length || last != s.lengthOf(ctx, o, version, parts) {
 		return 0
 	}
 	return length
@@ -174,10 +182,9 @@ func (r *Reader) partSize(parts int) int64 {
 
 // lengthOf requests the size of a part of the object. It returns 0 if the store does not return it; that is not an
 // error.
-func (r *Reader) lengthOf(part int) int64 {
-	o := r.object
-	out, err := r.store.client.HeadObject(r.ctx, &s3.HeadObjectInput{
-		Bucket: &o.Bucket, Key: &o.Key, VersionId: optional(r.version), IfMatch: optional(o.ETag), PartNumber: number(part - 1),
+func (s *Store) lengthOf(ctx context.Context, o Object, version string, part int) int64 {
+	out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{
+		Bucket: &o.Bucket, Key: &o.Key, VersionId: optional(version), IfMatch: optional(o.ETag), PartNumber: number(part - 1),
 	})
 	if err != nil {
 		return 0

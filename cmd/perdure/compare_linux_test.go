@@ -4,12 +4,9 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // reads returns a function that returns the names of the files in dir, not below it, that were read since its last call. The
@@ -40,19 +37,6 @@ func reads(t *testing.T, dir string) func() map[string]int {
 				}
 				event = event[syscall.SizeofInotifyEvent+int(length):]
 			}
-		}
-	}
-}
-
-// aged writes files below dir that were last modified an hour ago.
-func aged(t *testing.T, dir string, files treeOf) {
-	t.Helper()
-	for name, content := range files {
-		path := filepath.Join(dir, name)
-		write(t, path, []byte(content))
-		old := time.Now().Add(-time.Hour)
-		if err := os.Chtimes(path, old, old); err != nil {
-			t.Fatal(err)
 		}
 	}
 }

@@ -1,10 +1,30 @@
 package main
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/seed-0f2c7998/perdure/s3test"
 )
+
+// aged writes files below dir that were last modified an hour ago.
+func aged(t *testing.T, dir string, files treeOf) {
+	t.Helper()
+	for name, content := range files {
+		path := filepath.Join(dir, name)
+		write(t, path, []byte(content))
+		old := time.Now().Add(-time.Hour)
+		if err := os.Chtimes(path, old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
 
 // With --size-only, files of the same size are the same, in each direction; files of other sizes and missing ones are copied.
 func TestSizeOnly(t *testing.T) {
@@ -44,5 +64,58 @@ func TestCompareUsage(t *testing.T) {
 		if code, log := inProcess(t, s, args...); code != 64 || !strings.Contains(log, want) {
 			t.Errorf("%q: code %d: %s, want %q", args, code, log, want)
 		}
+	}
+}
+
+// Objects that another program has uploaded in parts, without a checksum, are compared by the MD5s of the parts, if the store
+// tells their size. Otherwise they are copied, and the summary says how many.
+func TestObjectsInParts(t *testing.T) {
+	s := startTestServers(t)
+	content := generated(3<<20 + 5)
+	other := append([]byte(nil), content...)
+	other[2<<20] ^= 1
+	if err := errors.Join(s.store.StoreParts("bikes", "raw/same", content, 1<<20), s.store.StoreParts("bikes", "raw/differs", other, 1<<20),
+		s.store.StoreParts("bikes", "raw/one", content, 4<<20), s.store.StoreParts("bikes", "raw/silent", content, 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	s.store.SetScript(func(r s3test.Request) s3test.Fault {
+		if r.Method == "HEAD" && strings.Contains(r.Path, "silent") && r.Query.Has("partNumber") {
+			return s3test.Failure(501, "NotImplemented")
+		}
+		return s3test.Fault{}
+	})
+	dir := t.TempDir()
+	for _, name := range []string{"same", "differs", "one", "silent"} {
+		aged(t, dir, treeOf{name: string(content)})
+	}
+	for _, pair := range [][2]string{{dir, "s3://bikes/raw"}, {"s3://bikes/raw", dir}} {
+		code, log := inProcess(t, s, "sync", pair[0], pair[1], "--dry-run")
+		for _, want := range []string{"same (same checksum)", "one (same checksum)", "differs (other checksum)", "silent (no checksum to compare)"} {
+			if code != 0 || !strings.Contains(log, want) {
+				t.Errorf("%v: code %d: %s, want %q", pair, code, log, want)
+			}
+		}
+	}
+	code, log := inProcess(t, s, "sync", dir, "s3://bikes/raw")
+	if code != 0 || !strings.Contains(log, "Copied 2 files") || !strings.Contains(log, "2 skipped, 0 failed, 1 copied without a checksum") {
+		t.Errorf("code %d: %s", code, log)
+	}
+	if got, _ := s.store.Object("bikes", "raw/differs"); !bytes.Equal(got, content) {
+		t.Error("the object that differed is not replaced")
+	}
+}
+
+// Between stores, objects in equal parts are the same. Those in other parts cannot be compared.
+func TestObjectsInPartsBetweenStores(t *testing.T) {
+	s := startTestServers(t)
+	content := generated(3 << 20)
+	for key, size := range map[string]int{"from/equal": 1 << 20, "to/equal": 1 << 20, "from/other": 1 << 20, "to/other": 2 << 20} {
+		if err := s.store.StoreParts("bikes", key, content, size); err != nil {
+			t.Fatal(err)
+		}
+	}
+	code, log := inProcess(t, s, "sync", "s3://bikes/from", "s3://bikes/to", "--dry-run")
+	if code != 0 || !strings.Contains(log, "to/equal (same checksum)") || !strings.Contains(log, "to/other (no checksum to compare)") {
+		t.Errorf("code %d: %s", code, log)
 	}
 }

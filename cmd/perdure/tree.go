@@ -246,7 +246,7 @@ func summed(from, to string, s tree.Summary) string {
 	text := fmt.Sprintf("Copied %s from %s to %s: %s in %.1f seconds, %s; %d skipped, %d failed",
 		counted(s.Copied, "file", "files"), from, to, counted(s.Bytes, "byte", "bytes"), s.Elapsed.Seconds(), requests(s.Requests, s.Retries), s.Skipped, s.Failed-s.Untried)
 	if s.Unsummed > 0 {
-		text += fmt.Sprintf(", %d copied for want of a checksum to compare", s.Unsummed)
+		text += fmt.Sprintf(", %d copied without a checksum to compare", s.Unsummed)
 	}
 	if s.Deleted > 0 {
 		text += fmt.Sprintf(", %d deleted", s.Deleted)

@@ -160,9 +160,9 @@ func (s *Session) customerKey() ([]byte, error) {
 // Close does nothing.
 func (o *Object) Close(bool) error { return nil }
 
-// Stat requests the metadata of the object.
+// Stat requests the metadata of the object. An object in parts may take two more requests.
 func (o *Object) Stat(ctx context.Context) (Info, error) {
-	object, err := o.store.Stat(ctx, o.bucket, o.key)
+	object, err := o.store.StatParts(ctx, objects.Address{Bucket: o.bucket, Key: o.key})
 	if err != nil {
 		return Info{}, err
 	}

@@ -65,7 +65,7 @@ func (p *place) learn(s Sum) {
 
 func (p *place) knows(s Sum) bool { return p.open().File("a.csv", p.info()).Has(s) }
 
-// cache returns the path of the saved cache; "" if there is none.
+// cache returns the path of the saved cache; "" if it is absent.
 func (p *place) cache() string {
 	names, _ := filepath.Glob(filepath.Join(p.state, "*"))
 	return strings.Join(names, " ")
@@ -225,7 +225,7 @@ func TestTwoProcesses(t *testing.T) {
 	}
 }
 
-// The format. Whoever changes it raises the number in format.
+// The format. A change of the format raises the number in format.
 func TestGoldenFormat(t *testing.T) {
 	e := entry{day: 20787, size: 4}
 	copy(e.key[:], "the key of a.csv")

@@ -88,7 +88,7 @@ func (r *run) sameObject(ctx context.Context, i item, from, to endpoint.Endpoint
 // compareSums compares the checksums of two objects.
 func compareSums(a, b checksum.Sum) verdict {
 	switch {
-	case a.IsZero() || b.IsZero():
+	case a.IsZero() || b.IsZero() || a.Kind() != b.Kind() || a.PartSize != b.PartSize:
 		return differs(noSum)
 	case a.String() != b.String():
 		return differs(otherSum)

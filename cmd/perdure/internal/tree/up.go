@@ -185,7 +185,7 @@ func known(size int64) int64 {
 	return max(size, 1)
 }
 
-// copied returns the Entry of a copied item, and counts it if it was copied for want of a checksum.
+// copied returns the Entry of a copied item, and counts it if it was copied without a checksum to compare.
 func (r *run) copied(got endpoint.Stored, why string, err error) (Entry, error) {
 	if err == nil && why == noSum {
 		r.unsummed.Add(1)
