@@ -103,6 +103,9 @@ func TestWorkingDay(t *testing.T) {
 	backup := secondStore(t, "bikes")
 	backup.SetScript(fourthFails())
 	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "raw"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	home := t.TempDir()
 	environ := []string{
 		"HOME=" + home, "PERDURE_STATE=" + filepath.Join(home, "state"), "PERDURE_BASE_DELAY=0.002", "PERDURE_JITTER=0", "AWS_EC2_METADATA_DISABLED=true",
