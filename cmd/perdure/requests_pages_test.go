@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/seed-0f2c7998/perdure/internal/secrettest"
+	"github.com/seed-0f2c7998/perdure/internal/testseed"
 )
 
 // apiServer serves three pages of two items each. page has what a style of paging adds.
@@ -188,6 +191,10 @@ func TestPagesThatAreWrong(t *testing.T) {
 			t.Errorf("%s %s: %v is written", row.args, row.body, left)
 		}
 	}
+	body = "403" // standard output has the pages before it, whole
+	if log := mustRun(t, s, 1, append([]string{"copy", l.URL + "/", "-"}, strings.Split(field, "|")...)...); !strings.HasPrefix(log, "1\nperdure: ") {
+		t.Errorf("standard output has\n%s, want the first page", log)
+	}
 	for args, want := range map[string]string{
 		l.URL + "/more|--next|x": "--next is for one file: it cannot be used with --recursive, several SRC or a pattern",
 		"--next|":                `invalid value "" for --next: must be a field, not empty`, "--next|=x": "for --next", "--next|a=": "for --next", "--next|.": "for --next",
@@ -244,5 +251,61 @@ func TestPagesElsewhere(t *testing.T) {
 				t.Errorf("%s: the request elsewhere has %+v", name, r)
 			}
 		}
+	}
+}
+
+// Pages of any number and size give their items in order, whatever fails: a naive twin joins the items by line ends.
+func TestRandomPages(t *testing.T) {
+	s := startTestServers(t)
+	random := rand.New(rand.NewPCG(testseed.Of(t, 16), 1))
+	values := []string{
+		`1`, `-0.10e+5`, `12345678901234567890123`, `"a b"`, `"\u00e4\n<&>\u2028"`, `"ä\\\""`, `null`, `true`, `[]`, `{}`, `[[1,2],{"a":[]}]`,
+		`{"next":"?page=1","items":[9]}`, `{"b":1,"a":2,"b":3}`,
+	}
+	for round := range 40 {
+		pages := make([][]string, 1+random.IntN(5))
+		want := ""
+		for n := range pages {
+			for range random.IntN(4) {
+				item := values[random.IntN(len(values))]
+				pages[n], want = append(pages[n], item), want+item+"\n"
+			}
+		}
+		style, indent, faults := random.IntN(3), strings.Repeat(" ", random.IntN(3)), random.IntN(4)
+		l := listen(t, func(w http.ResponseWriter, r *http.Request) {
+			n, _ := strconv.Atoi(r.URL.Query().Get("page"))
+			items := "[" + strings.Join(pages[n], ",") + "]"
+			body, last := items, n == len(pages)-1
+			switch {
+			case style == 0 && !last:
+				w.Header().Set("Link", fmt.Sprintf(`</x?page=%d>; rel=next`, n+1))
+			case style == 1 && !last:
+				body = fmt.Sprintf(`{"items":%s,"next":"?page=%d"}`, items, n+1)
+			case style == 2 && !last:
+				body = fmt.Sprintf(`{"next":{"token":%d},"items":%s}`, n+1, items)
+			case style > 0:
+				body = fmt.Sprintf(`{"items":%s,"next":null}`, items)
+			}
+			var spaced bytes.Buffer
+			_ = json.Indent(&spaced, []byte(body), "", indent) // it is JSON
+			if faults--; faults >= 0 {
+				if faults%2 == 0 {
+					w.WriteHeader(http.StatusBadGateway)
+					return
+				}
+				w.Header().Set("Content-Length", strconv.Itoa(spaced.Len()))
+				_, _ = w.Write(spaced.Bytes()[:spaced.Len()/2])
+				_ = http.NewResponseController(w).Flush()
+				panic(http.ErrAbortHandler)
+			}
+			_, _ = w.Write(spaced.Bytes())
+		})
+		to := filepath.Join(t.TempDir(), "out")
+		args := [][]string{{"--next", "link"}, {"--next", "next", "--items", "items"}, {"--next", "next.token=page", "--items", "items"}}[style]
+		log := mustRun(t, s, 0, append([]string{"copy", l.URL + "/x", to, "--max-attempts", "5"}, args...)...)
+		if got, _ := os.ReadFile(to); string(got) != want {
+			t.Errorf("round %d, %q: the pages %q give\n%s, want\n%s\n%s", round, args, pages, got, want, log)
+		}
+		l.Close()
 	}
 }

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -340,5 +342,70 @@ func TestRequestsThatAreRefused(t *testing.T) {
 	}
 	if got := l.take(); len(got) > 0 {
 		t.Errorf("%d requests, want none", len(got))
+	}
+}
+
+// A response that is not HTTP is quoted by net/http: what it repeats of the request is in no message and no event.
+func TestResponsesThatRepeatTheRequest(t *testing.T) {
+	s := startTestServers(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if req, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+				body, _ := io.ReadAll(req.Body)
+				fmt.Fprintf(conn, "HTTP/1.1 %s%s%s\r\n\r\n", req.Header.Get("X-Mine"), req.Header.Get("Authorization"), body)
+			}
+			_ = conn.Close()
+		}
+	}()
+	to := filepath.Join(t.TempDir(), "out")
+	for _, args := range [][]string{{}, {"--json", "--log-level", "debug"}, {"--idempotent", "--data", "secret=" + secrettest.Password}, {"--idempotent", "--json", "--data", `{"a": ["` + secrettest.Password + `"]}`}} {
+		log := mustRun(t, s, 69, append([]string{"copy", "http://" + l.Addr().String(), to, "--max-attempts", "2", "--header", "X-Mine: " + secrettest.Cookie, "--header", "Authorization: Bearer " + secrettest.Token}, args...)...)
+		if !strings.Contains(log, "malformed") || !strings.Contains(log, "REDACTED") {
+			t.Errorf("%q: %s, want what is malformed", args, log)
+		}
+	}
+}
+
+// Another run resumes a download with its own credentials, but not if it asks for another representation.
+func TestAnotherRunResumesWithItsHeaderFields(t *testing.T) {
+	s, content := startTestServers(t), generated(3<<20)
+	breaks := false
+	l := listen(t, func(w http.ResponseWriter, r *http.Request) {
+		if breaks && r.Header.Get("Range") != "" {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		w.Header().Set("ETag", `"1"`)
+		if breaks {
+			defer panic(http.ErrAbortHandler)
+			w = &cutWriter{w, 2 << 20}
+		}
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+	})
+	for accept, resumes := range map[string]bool{"text/csv": true, "text/html": false} {
+		to := filepath.Join(t.TempDir(), "out")
+		breaks = true
+		if log := mustRun(t, s, 1, "copy", l.URL+"/x", to, "--header", "Authorization: Bearer first", "--header", "Accept: text/csv"); !strings.Contains(log, "run the same command to resume") {
+			t.Fatal(log)
+		}
+		l.take()
+		breaks = false
+		mustRun(t, s, 0, "copy", l.URL+"/x", to, "--header", "Authorization: Bearer second", "--header", "Accept: "+accept)
+		got := l.take()
+		if got, err := os.ReadFile(to); err != nil || !bytes.Equal(got, content) {
+			t.Errorf("%d other bytes (%v)", len(got), err)
+		}
+		if len(got) == 0 || (got[0].Header.Get("Range") != "") != resumes || got[0].Header.Get("Authorization") != "Bearer second" || got[0].Header.Get("Accept") != accept {
+			t.Errorf("%s: the server gets %+v", accept, got)
+		}
 	}
 }

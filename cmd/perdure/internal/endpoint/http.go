@@ -63,7 +63,7 @@ func (w *web) Connect(ctx context.Context, s *Session, as Role) error {
 	base.ResponseHeaderTimeout = 2 * time.Minute
 	base.MaxResponseHeaderBytes = 1 << 20
 	base.MaxIdleConnsPerHost = max(s.Parallel, DefaultParallel)
-	w.transport = wait.Transport{RoundTripper: httpretry.NewTransport(counted{base.RoundTrip, &s.attempts}, httpretry.Options{
+	w.transport = wait.Transport{RoundTripper: httpretry.NewTransport(s.request().Base(counted{base.RoundTrip, &s.attempts}), httpretry.Options{
 		Policy: p, Breakers: breaker, Registry: registry, StallTimeout: bodyStall, MinRate: s.MinRate, OnResume: s.resumed,
 	}), Waiter: s.Waiter, Breakers: registry.All}
 	return w.prepare(ctx, s)

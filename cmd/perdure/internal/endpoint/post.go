@@ -38,16 +38,11 @@ type posting struct {
 	request   *http.Request
 	client    *http.Client
 	mayRepeat bool
-	sent      bool
 	limits    stall.Limits
 }
 
-// open sends the request, again only if it may be repeated.
+// open sends the request. If it must not be repeated, no error of it makes package copying call open again: see MayRestart.
 func (p *posting) open(ctx context.Context) (*Input, error) {
-	if p.sent && !p.mayRepeat {
-		return nil, httpretry.ErrNotIdempotent
-	}
-	p.sent = true
 	if p.mayRepeat {
 		ctx = httpretry.Idempotent(ctx)
 	}

@@ -22,11 +22,19 @@ type Transport struct {
 
 // RoundTrip sends req, again if it was refused and the wait was not in vain.
 func (t Transport) RoundTrip(req *http.Request) (res *http.Response, err error) {
+	again := false
 	waited := t.Waiter.Do(req.Context(), t.Breakers, func(ctx context.Context) error {
 		if res != nil {
 			_ = res.Body.Close() // an earlier attempt's, which said when to come back
 		}
-		if res, err = t.RoundTripper.RoundTrip(req.WithContext(ctx)); err != nil { //nolint:bodyclose // the caller's to close
+		sent := req.WithContext(ctx)
+		if again && req.GetBody != nil { // an earlier attempt has read the body
+			if sent.Body, err = req.GetBody(); err != nil {
+				return err
+			}
+		}
+		again = true
+		if res, err = t.RoundTripper.RoundTrip(sent); err != nil { //nolint:bodyclose // the caller's to close
 			return err
 		}
 		return httpretry.GaveUp(res)
