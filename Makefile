@@ -209,6 +209,11 @@ servers: ## install the servers of the integration tests, those that can be inst
 		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus >/dev/null; } || \
 		echo "SKIPPED: prometheus could not be installed (it takes root and apt); the dashboard is not tested against it"; \
 	fi
+	@if ! command -v lintian >/dev/null || ! command -v rpmlint >/dev/null || ! command -v mandoc >/dev/null; then \
+		echo "installing mandoc, lintian, rpm and rpmlint ..."; \
+		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mandoc lintian rpm rpmlint >/dev/null; } || \
+		echo "SKIPPED: mandoc, lintian, rpm and rpmlint could not be installed (it takes root and apt); packages and manual pages are not checked with them"; \
+	fi
 
 screenshot: servers ## photograph a run in Dagster's web page, for examples/dagster/README.md
 	@PERDURE_TEST_SCREENSHOT=$(CURDIR)/examples/dagster/run.png PERDURE_TEST_CHROMIUM=$$(command -v chromium) \
@@ -253,11 +258,11 @@ cover: ## fail if a core package's own tests cover less than 95 % of its stateme
 isolated: ## tidy and vet each module without the workspace; test those that the workspace builds from other inputs
 	@cd tools && GOWORK=off $(GO) run ./isolated
 
-dist: ## build archives and wheels of the command for every platform, with checksums, in dist/
+dist: ## build archives, wheels, debs and rpms of the command for every platform, with checksums, in dist/
 	@cd tools && GOWORK=off $(GO) run ./dist
 
 wheel: ## build this platform's wheel, install it under two Pythons, run its tests there and check its types
-	@cd tools && GOWORK=off $(GO) run ./dist -only "$$($(GO) env GOOS)/$$($(GO) env GOARCH)"
+	@cd tools && GOWORK=off $(GO) run ./dist -packages=false -only "$$($(GO) env GOOS)/$$($(GO) env GOARCH)"
 	@cd dist && sha256sum --check --quiet SHA256SUMS
 	@mkdir -p bin && $(GO) build -o bin/servers ./examples/servers
 	@tools/test-wheel dist/*.whl bin/servers bin/wheel $(firstword $(DAGSTER_VENVS))/bin/python

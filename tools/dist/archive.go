@@ -34,13 +34,18 @@ func entries(root, binary, dir string) ([]entry, error) {
 	return all, nil
 }
 
-// pack makes the archive of a platform: a zip for Windows, a tar.gz for the rest.
-func pack(root, out, binary, version string, p platform, at time.Time) (string, error) {
+// pack makes the archive of a platform, with the manual pages of the directory manuals: a zip for Windows, a tar.gz for the rest.
+func pack(root, out, binary, manuals, version string, p platform, at time.Time) (string, error) {
 	base := fmt.Sprintf("perdure_%s_%s_%s", version, p.os, p.arch)
 	all, err := entries(root, binary, base+"/")
 	if err != nil {
 		return "", err
 	}
+	pages, err := manualEntries(manuals, base+"/")
+	if err != nil {
+		return "", err
+	}
+	all = append(all, pages...)
 	if p.os == "windows" {
 		return base + ".zip", write(filepath.Join(out, base+".zip"), func(w io.Writer) error { return writeZip(w, all, at) })
 	}

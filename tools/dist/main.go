@@ -1,4 +1,5 @@
-// Command dist builds the command for users without Go: archives with checksums, and Python wheels that contain the
+// Command dist builds the command for users without Go: archives with manual pages and checksums, deb and rpm packages, and
+// Python wheels that contain the
 // binary and the package python/perdure, which starts it. It writes to dist/.
 //
 // The same tree and version give the same bytes: files in an archive have the time of the commit.
@@ -6,6 +7,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -21,10 +23,11 @@ func main() {
 	version := flag.String("version", "0.1.0", "the version to build")
 	only := flag.String("only", "", "build for these platforms alone, as linux/amd64,darwin/arm64")
 	wheels := flag.Bool("wheels", true, "build wheels as well")
+	packages := flag.Bool("packages", true, "make deb and rpm packages of the Linux binaries as well")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, "..", *version, *only, *wheels); err != nil {
+	if err := run(ctx, "..", *version, *only, *wheels, *packages); err != nil {
 		fmt.Fprintln(os.Stderr, "dist:", err)
 		os.Exit(1)
 	}
@@ -56,9 +59,8 @@ func (p platform) binary() string {
 	return "perdure"
 }
 
-func run(ctx context.Context, root, version, only string, wheels bool) error {
-	root, err := filepath.Abs(root)
-	if err != nil {
+func run(ctx context.Context, root, version, only string, wheels, packages bool) (err error) {
+	if root, err = filepath.Abs(root); err != nil {
 		return err
 	}
 	out := filepath.Join(root, "dist")
@@ -69,12 +71,21 @@ func run(ctx context.Context, root, version, only string, wheels bool) error {
 		return err
 	}
 	at := commitTime(ctx, root)
+	tmp, err := os.MkdirTemp("", "perdure-dist-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
+	self, err := newHost(ctx, root, tmp, version, at)
+	if err != nil {
+		return err
+	}
 	var made []string
 	for _, p := range platforms() {
 		if only != "" && !strings.Contains(","+only+",", ","+p.os+"/"+p.arch+",") {
 			continue
 		}
-		files, err := build(ctx, root, out, version, p, at, wheels)
+		files, err := build(ctx, root, out, version, p, at, self, wheels, packages)
 		if err != nil {
 			return fmt.Errorf("%s/%s: %w", p.os, p.arch, err)
 		}
@@ -87,26 +98,28 @@ func run(ctx context.Context, root, version, only string, wheels bool) error {
 }
 
 // build creates the files of one platform and returns their names.
-func build(ctx context.Context, root, out, version string, p platform, at time.Time, wheels bool) ([]string, error) {
+func build(ctx context.Context, root, out, version string, p platform, at time.Time, self host, wheels, packages bool) ([]string, error) {
 	tmp, err := os.MkdirTemp("", "perdure-dist-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(tmp) //nolint:errcheck // a temporary directory
 	binary := filepath.Join(tmp, p.binary())
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false",
-		"-ldflags", "-s -w -X main.release="+version, "-o", binary, "./cmd/perdure")
-	cmd.Dir, cmd.Stderr = root, os.Stderr
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=", "GOOS="+p.os, "GOARCH="+p.arch)
-	if err := cmd.Run(); err != nil {
+	if err := compile(ctx, root, binary, version, "GOOS="+p.os, "GOARCH="+p.arch); err != nil {
 		return nil, err
 	}
-	archive, err := pack(root, out, binary, version, p, at)
+	archive, err := pack(root, out, binary, self.manuals, version, p, at)
+	made := []string{archive}
+	if err == nil && packages && p.os == "linux" {
+		var more []string
+		more, err = self.packages(ctx, root, out, binary, version, p, at)
+		made = append(made, more...)
+	}
 	if err != nil || !wheels {
-		return []string{archive}, err
+		return made, err
 	}
 	wheel, err := packWheel(root, out, binary, version, p, at)
-	return []string{archive, wheel}, err
+	return append(made, wheel), err
 }
 
 // commitTime returns when the tree was last committed; zip has no time before 1980.
