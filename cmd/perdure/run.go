@@ -27,6 +27,7 @@ import (
 type runFlags struct {
 	policy      *policy.Flags
 	again, stop run.Codes
+	outputs     run.Outputs
 	buffer      bool
 	replay      bool
 	killAfter   time.Duration // 0 means the default
@@ -42,7 +43,8 @@ func (a *app) runCommand() *cobra.Command {
 		Short: "Run a command until it succeeds",
 		Long: `Run a command, and run it again if it fails, with growing waits between the attempts.
 
-Any exit code except 0 is retried, unless --retry-on-exit or --stop-on-exit is given. The environment
+Any exit code except 0 is retried, unless --retry-on-exit or --stop-on-exit is given, or --retry-on-output
+or --stop-on-output, which look at what the command has written last. The environment
 variable PERDURE_ATTEMPT has the number of the attempt. Signals are forwarded to the command's process
 group; after a signal to end, there is no retry.
 
@@ -61,7 +63,7 @@ Dagster Pipes. strip: not at all. relay: it may report, and the reports of the a
 sent. passthrough: it runs once and reports by itself. After a signal, the command has --kill-after to end
 (10, at most 10).
 
-The exit code is that of the last attempt: 128+n if signal n ended it, 124 if it timed out but exited 0,
+The exit code is that of the last attempt: 128+n if signal n ended it, 124 if --attempt-timeout did,
 126 if the command cannot be executed, 127 if it does not exist. If no attempt was made, or if a signal
 came between two attempts, it is 64 (invalid usage), 75 (retry later) or 128+n.`,
 		Example: `  perdure run -- curl -fsS https://example.com/stations.json
@@ -82,6 +84,8 @@ came between two attempts, it is 64 (invalid usage), 75 (retry later) or 128+n.`
 	flags.SetInterspersed(false) // flags after COMMAND are those of the command
 	flags.Var(&f.again, "retry-on-exit", "retry only these exit `codes`, such as 1,2,64-78 (all except 0)")
 	flags.Var(&f.stop, "stop-on-exit", "never retry these exit `codes`; overrides --retry-on-exit")
+	flags.Var(&f.outputs.Retry, "retry-on-output", "retry only failures with a `regex` (RE2) that matches one of the last 100 lines of output, and those of --retry-on-exit; can be repeated")
+	flags.Var(&f.outputs.Stop, "stop-on-output", "never retry a failure with a `regex` that matches one of the last 100 lines of output; overrides all other flags; can be repeated")
 	flags.BoolVar(&f.buffer, "buffer", false, "write only the standard output of the last attempt, when it has ended")
 	flags.BoolVar(&f.replay, "replay-stdin", false, "read all of standard input, and replay it to each attempt (only what attempts read)")
 	flags.Var(policy.Wait(&f.killAfter), "kill-after", fmt.Sprintf("`seconds` from SIGTERM, after --attempt-timeout, to SIGKILL (%.0f)", run.DefaultGrace.Seconds()))
@@ -122,7 +126,7 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 	if err := checkLists(c.Flags(), &p); err != nil {
 		return err
 	}
-	p.Classify = run.Classify(&f.again, &f.stop)
+	p.Classify = run.Classify(&f.again, &f.stop, &f.outputs)
 	if mode == dagster.Passthrough && dagster.Launched(a.environ) {
 		a.log.Debug("One attempt: the command reports to Dagster by itself", "event", "passthrough")
 		p.MaxAttempts = 1
@@ -148,7 +152,7 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 		Args: args, Policy: &p, Waiter: a.waiter(f.wait), Buffer: f.buffer, Grace: cmp.Or(f.killAfter, run.DefaultGrace),
 		ReplayAll: f.replay, Note: func(event, text string) { a.log.Info(text, "event", event) },
 		Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr, Environ: a.environ,
-		Mark: run.Chosen(&f.again, &f.stop),
+		Outputs: &f.outputs, Mark: run.Chosen(&f.again, &f.stop),
 	}
 	command.Waiter.AtGate = atGate(&p)
 	defer a.dagster.ConfigureCommand(command, mode, f.killAfter)()

@@ -47,7 +47,7 @@ func Meanings() []Meaning {
 		{"64", "invalid arguments, environment or policy file", Usage, isUsage},
 		{"69", "gave up: attempts, time or budget are used up; retrying later may help", Unavailable, isExhausted},
 		{"75", "retry later: a circuit breaker is open, a limit is reached, or a server sent Retry-After", TryLater, isRefused},
-		{"124", "run: the last attempt timed out but exited 0", TimedOut, nil},
+		{"124", "run: the last attempt was stopped by --attempt-timeout", TimedOut, nil},
 		{"126", "run: the command cannot be executed", NotExecutable, nil},
 		{"127", "run: the command does not exist", NotFound, nil},
 		{"128+n", "ended by signal n: 130 for SIGINT, 143 for SIGTERM", Signal, nil},

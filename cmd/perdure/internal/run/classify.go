@@ -26,11 +26,23 @@ type Failure struct {
 	TimedOut time.Duration // timeout that stopped the attempt; 0 if none did
 	Start    error         // why the command could not be started; nil if it was
 	User     bool          // the user ended the attempt from the terminal
+	Output   Match         // what the last lines of its output match
 	Reported error         // error that the attempt has reported, see Command.BeforeAttempt; nil if none
 }
 
-// Error returns how the attempt ended.
+// Error returns how the attempt ended, and which flag its output matches.
 func (f *Failure) Error() string {
+	switch f.Output {
+	case Retry:
+		return f.ending() + " (output matches --retry-on-output)"
+	case Stop:
+		return f.ending() + " (output matches --stop-on-output)"
+	default:
+		return f.ending()
+	}
+}
+
+func (f *Failure) ending() string {
 	switch {
 	case f.Start != nil:
 		return f.Start.Error()
@@ -70,13 +82,13 @@ func unstarted(name string, err error) *Failure {
 	return f
 }
 
-// timedOut returns the failure of an attempt that was stopped by its timeout. An exit
-// code 0 after a timeout still counts as timed out.
+// timedOut returns the failure of an attempt that was stopped by its timeout, however it
+// then ended.
 func timedOut(f *Failure, limit time.Duration) *Failure {
 	if f == nil {
-		f = &Failure{Code: exit.TimedOut}
+		f = new(Failure)
 	}
-	f.TimedOut = limit
+	f.Code, f.TimedOut = exit.TimedOut, limit
 	return f
 }
 
@@ -86,10 +98,12 @@ func passing(err error) bool {
 		errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
-// Classify returns the Policy.Classify of commands. An exit code in stop is not retried.
-// If again is not empty, only exit codes in again are retried. A timeout is always
-// retried, a command that cannot be started never.
-func Classify(again, stop *Codes) func(error) retry.Class {
+// Classify returns the Policy.Classify of commands. An exit code in stop, or an output that
+// matches outputs.Stop, is not retried. If again or outputs.Retry is not empty, only exit
+// codes in again and outputs that match are retried. A timeout is retried, unless its
+// output matches outputs.Stop; a command that cannot be started is never.
+func Classify(again, stop *Codes, outputs *Outputs) func(error) retry.Class {
+	chosen := len(again.ranges) > 0 || outputs.Retry.Any()
 	return func(err error) retry.Class {
 		f, ok := errors.AsType[*Failure](err)
 		switch {
@@ -97,9 +111,15 @@ func Classify(again, stop *Codes) func(error) retry.Class {
 			return retry.ClassUnknown
 		case f.User:
 			return retry.ClassIgnored
+		case f.Output == Stop:
+			return retry.ClassPermanent
 		case f.Start != nil && passing(f.Start), f.TimedOut > 0:
 			return retry.ClassTransient
-		case f.Start != nil, stop.has(f.Code), len(again.ranges) > 0 && !again.has(f.Code):
+		case f.Start != nil, stop.has(f.Code):
+			return retry.ClassPermanent
+		case f.Output == Retry:
+			return retry.ClassTransient
+		case chosen && !again.has(f.Code):
 			return retry.ClassPermanent
 		case f.Signal == syscall.SIGPIPE && !again.has(f.Code):
 			return retry.ClassPermanent // the reader of its output is gone, for the next attempt too
@@ -109,12 +129,12 @@ func Classify(again, stop *Codes) func(error) retry.Class {
 	}
 }
 
-// Chosen returns the Command.Mark that marks exit codes in again as transient: the
-// policy's RetryOn does not exclude them.
+// Chosen returns the Command.Mark that marks exit codes in again, and outputs that match,
+// as transient: the policy's RetryOn does not exclude them.
 func Chosen(again, stop *Codes) func(error) error {
 	return func(err error) error {
 		f, ok := errors.AsType[*Failure](err)
-		if ok && f.Start == nil && !f.User && f.TimedOut == 0 && again.has(f.Code) && !stop.has(f.Code) {
+		if ok && f.Start == nil && !f.User && f.TimedOut == 0 && f.Output != Stop && !stop.has(f.Code) && (again.has(f.Code) || f.Output == Retry) {
 			return retry.Transient(err)
 		}
 		return err

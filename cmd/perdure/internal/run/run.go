@@ -42,6 +42,10 @@ type Command struct {
 	// then it is killed. 0 means no limit.
 	KillAfter time.Duration
 
+	// Outputs are compared with the last lines that a failed attempt has written. If nil,
+	// or without patterns, attempts inherit Stdout and Stderr.
+	Outputs *Outputs
+
 	// Mark returns the error of an attempt, marked for the Policy if need be. If nil, no
 	// error is marked.
 	Mark func(error) error
@@ -119,9 +123,18 @@ func (c *Command) verdict(err error) error {
 		return err // the signal is what happened last
 	case f.Start != nil:
 		return &exit.Error{Code: f.Code, Err: f.Start, Logged: err}
+	case f.TimedOut > 0 && !logged(err):
+		return &exit.Error{Code: f.Code, Err: fmt.Errorf("%s: %w", c.Policy.Name, f), Logged: err}
 	default:
 		return &exit.Error{Code: f.Code, Logged: err}
 	}
+}
+
+// logged reports whether the operation that ended with err has logged its end: that of one
+// that is not retried at all is logged at level debug only.
+func logged(err error) bool {
+	_, ok := errors.AsType[*retry.Error](err)
+	return ok
 }
 
 // forward forwards signals to the attempts. A signal to end calls end as well. The
@@ -213,10 +226,15 @@ func (c *Command) process(ctx context.Context, environ []string) (err error) {
 		return err
 	}
 	cmd.Stdin = feed.file
-	child, err := c.start(ctx, cmd)
+	out, err := c.Outputs.open(cmd)
 	if err == nil {
-		feed.begin()
-		err = c.watch(ctx, child)
+		var child *child
+		child, err = c.start(ctx, cmd)
+		out.started()
+		if err == nil {
+			feed.begin()
+			err = out.matched(c.watch(ctx, child))
+		}
 	}
 	if broken := feed.end(); broken != nil {
 		return retry.Permanent(fmt.Errorf("standard input: %w", broken)) // the attempt has not seen all of it
