@@ -31,7 +31,10 @@ SRC is a file, - for standard input, an http or https URL, or s3://BUCKET/KEY. D
 standard output, or s3://BUCKET/KEY. If DST is a directory, s3://BUCKET or a key that ends in a slash,
 the name of SRC is appended. If there are several SRC, such as what a shell's *.csv expands to, DST must be
 one of these. s3://BUCKET/2024-*/*.csv means the objects that match: * within a name, ** also across slashes,
-and \* a star.
+and \* a star. With --from-file the sources are in a file, one in a line: CSV with the columns URL, name in DST
+(the last part of the URL) and checksum, of which two are optional. Nothing is copied if a line is invalid. A
+second run copies what is left: what failed, what DST no longer has as it was copied, and what the server does
+not confirm, by its ETag or Last-Modified, to be unchanged. A file with a checksum is compared by it alone.
 
 The copy succeeds only when DST is complete and verified. A file is written under a temporary name beside
 DST and renamed when it is on the disk; an object is created whole or not at all. So when the copy fails,
@@ -91,6 +94,7 @@ func (a *app) copyCommand() *cobra.Command {
   perdure copy https://example.org/large.zip . --checksum sha256:9f86d081884c7d65...
   perdure copy *.csv s3://bikes/raw/
   perdure copy 's3://bikes/raw/**/*.csv' .
+  perdure copy --from-file urls.csv s3://bikes/raw/ --manifest copied.jsonl
   perdure copy -r ./2024 s3://bikes/raw/2024 --manifest copied.jsonl
   perdure copy s3://bikes/raw/hour.csv - --endpoint-url http://localhost:9000 | head
   pg_dump bikes | perdure copy - s3://backup/bikes.sql`,

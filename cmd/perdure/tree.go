@@ -61,6 +61,7 @@ func addCopyFlags(flags *pflag.FlagSet) *copyFlags {
 	flags.StringVar(&f.checksum, "checksum", "", "`checksum` that SRC must have, such as sha256:9f86d0...")
 	flags.BoolVar(&f.noResume, "no-resume", false, "start from scratch, and keep nothing to resume from")
 	f.request.add(flags)
+	f.several.add(flags)
 	flags.StringVar(&f.version, "version-id", "", "`version` of SRC, if it is an object")
 	f.addCommon(flags)
 	return f
@@ -110,9 +111,12 @@ func (f *copyFlags) check(flags *pflag.FlagSet) error {
 	case flags.Changed("max-delete") && !f.delete:
 		return exit.UsageError(errors.New("--max-delete can only be used with --delete"))
 	}
-	names, text := append([]string{"manifest", "links", "allow-empty", "dry-run"}, slices.Concat(chooseNames, compareNames)...), "--%s is for many files: it can only be used with --recursive, several SRC or a pattern"
+	if flags.Changed("from-file") && f.recursive {
+		return exit.UsageError(errors.New("--from-file cannot be used with --recursive: each line is one file"))
+	}
+	names, text := append([]string{"manifest", "links", "allow-empty", "dry-run"}, slices.Concat(chooseNames, compareNames)...), "--%s is for many files: it can only be used with --recursive, --from-file, several SRC or a pattern"
 	if f.many() {
-		names, text = slices.Concat([]string{"checksum", "no-resume", "version-id"}, f.request.refused(f.several.several && !f.recursive)), "--%s is for one file: it cannot be used with --recursive, several SRC or a pattern"
+		names, text = slices.Concat([]string{"checksum", "no-resume", "version-id"}, f.request.refused(f.several.several && !f.recursive)), "--%s is for one file: it cannot be used with --recursive, several SRC or a pattern, nor with --from-file"
 	}
 	for _, name := range names {
 		if flags.Changed(name) {
@@ -145,7 +149,7 @@ func (f *copyFlags) checkTree(t sources.Plan) error {
 
 // copyTree copies many files. link has their addresses and the session.
 func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link *copying.Job) error {
-	t, err := flags.plan(link.Destination, link.Session.Stores())
+	t, err := flags.plan(a.stdin, link.Destination, link.Session.Stores())
 	if err = cmp.Or(err, flags.checkTree(t)); err != nil {
 		return err
 	}

@@ -37,6 +37,8 @@ type web struct {
 	book   *book        // reads pages in place of getter; nil for one response
 
 	transport http.RoundTripper // of the requests, which other URLs may share
+	client    *http.Client
+	request   *http.Request
 }
 
 func parseWeb(field, text string) (Endpoint, error) {
@@ -90,6 +92,7 @@ func (w *web) prepare(ctx context.Context, s *Session) error {
 		w.book = &book{session: s, more: more, client: client, first: req}
 		return nil
 	}
+	w.client, w.request = client, req
 	w.getter = explained{newHTTP(req, client), more.Identity()}
 	return nil
 }

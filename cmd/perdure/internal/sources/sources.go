@@ -67,6 +67,9 @@ type Many struct {
 
 	text  string // for messages
 	parts []part // in the byte order of the Rels of their items
+
+	place   func() string // the destination of a list, by which records are found; nil means no records
+	records *records      // nil before List
 }
 
 // A part is one source: a file, URL or object, or a directory or prefix.
@@ -252,6 +255,9 @@ func (m *Many) Close(done bool) error {
 			errs = append(errs, p.open.Close(done))
 		}
 	}
+	if m.records != nil {
+		errs = append(errs, m.records.close())
+	}
 	return errors.Join(errs...)
 }
 
@@ -263,6 +269,9 @@ func (m *Many) Stat(context.Context) (endpoint.Info, error) { return endpoint.In
 
 // List yields the items of all sources.
 func (m *Many) List(ctx context.Context) iter.Seq2[endpoint.Item, error] {
+	if m.place != nil && m.records == nil {
+		m.records = openRecords(m.place())
+	}
 	return func(yield func(endpoint.Item, error) bool) {
 		for _, p := range m.parts {
 			for i, err := range p.list(ctx) {

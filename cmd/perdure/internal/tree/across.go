@@ -22,7 +22,10 @@ func (r *run) across(ctx context.Context, i item) (Entry, error) {
 	}
 	why := missing
 	if i.exists || i.unknown {
-		v := r.sameSource(ctx, i, from, to)
+		v, err := r.sameSource(ctx, i, from, to)
+		if err != nil {
+			return Entry{}, err
+		}
 		if v.same {
 			return r.skipped(i, v), nil
 		}
@@ -32,25 +35,31 @@ func (r *run) across(ctx context.Context, i item) (Entry, error) {
 		return r.would(i, why), nil
 	}
 	got, err := copying.One(ctx, r.copy(from, i), to)
+	if err == nil {
+		r.remember(i, got)
+	}
 	return r.copied(got, why, err)
 }
 
 // sameSource compares a source and the object of an item.
-func (r *run) sameSource(ctx context.Context, i item, from, to endpoint.Endpoint) verdict {
+func (r *run) sameSource(ctx context.Context, i item, from, to endpoint.Endpoint) (verdict, error) {
+	if _, versioned := from.(endpoint.Versioned); versioned || !i.Want.IsZero() {
+		return r.sameRecorded(ctx, i, to)
+	}
 	file, ok := from.(*endpoint.File)
 	if !ok {
-		return r.sameObject(ctx, i, from, to)
+		return r.sameObject(ctx, i, from, to), nil
 	}
 	f, err := file.Reader()
 	if err != nil {
-		return differs(missing) // the copy reports the error
+		return differs(missing), nil // the copy reports the error
 	}
 	defer func() { _ = f.Close() }()
 	v := r.same(ctx, f, i, to)
 	if v.same && !r.DryRun {
 		to.Settle(ctx, from)
 	}
-	return v
+	return v, nil
 }
 
 // sameObject compares two objects: the sizes, the ETags in the listings if they have the form of an MD5 or of that of an object

@@ -43,16 +43,9 @@ func bySize(equal bool) verdict {
 // the listing, and, if that is no checksum or differs (the MD5 of an encrypted object does), the checksum of the object, which
 // takes a request. If neither matches, the two are not the same. It does not read a file whose checksum is cached.
 func (r *run) same(ctx context.Context, f *os.File, i item, place endpoint.Endpoint) verdict {
-	listed, isListed := i.existing, i.exists
-	if r.To == nil {
-		listed, isListed = i.Item, true
-		if i.Size < 0 {
-			known, err := place.Stat(ctx)
-			if err != nil {
-				return differs(noSum) // the copy reports the error
-			}
-			listed = i.Described(known)
-		}
+	listed, isListed, err := r.listedObject(ctx, i, place)
+	if err != nil {
+		return differs(noSum) // the copy reports the error
 	}
 	info, err := f.Stat()
 	if err != nil || isListed && info.Size() != listed.Size {
@@ -76,6 +69,18 @@ func (r *run) same(ctx context.Context, f *os.File, i item, place endpoint.Endpo
 		return differs(noSum)
 	}
 	return c.object(ctx, known)
+}
+
+// listedObject returns the object of an item as a listing has it, and whether one has.
+func (r *run) listedObject(ctx context.Context, i item, place endpoint.Endpoint) (endpoint.Item, bool, error) {
+	switch {
+	case r.To != nil:
+		return i.existing, i.exists, nil
+	case i.Size >= 0:
+		return i.Item, true, nil
+	}
+	info, err := place.Stat(ctx)
+	return i.Described(info), true, err
 }
 
 // object compares the file with the checksum of the object.

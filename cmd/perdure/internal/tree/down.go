@@ -188,8 +188,11 @@ func (r *run) down(ctx context.Context, i item) (Entry, error) {
 	why := missing
 	switch {
 	case err == nil:
-		v := r.same(ctx, f, i, from)
+		v, failed := r.sameFile(ctx, f, i, from)
 		_ = f.Close()
+		if failed != nil {
+			return Entry{}, failed
+		}
 		if v.same {
 			return r.skipped(i, v), nil
 		}
@@ -204,6 +207,9 @@ func (r *run) down(ctx context.Context, i item) (Entry, error) {
 	got, err := copying.One(ctx, r.copy(from, i), to)
 	if errors.Is(err, transfer.ErrLink) {
 		return r.inTheWay(path, err)
+	}
+	if err == nil {
+		r.remember(i, got)
 	}
 	return r.copied(got, why, err)
 }

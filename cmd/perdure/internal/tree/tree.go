@@ -100,6 +100,8 @@ type run struct {
 	moved, files        atomic.Int64
 	unsummed            atomic.Int64
 
+	unrecorded sync.Once // a record could not be written
+
 	mu        sync.Mutex
 	summary   Summary  // guarded by mu, like the fields below
 	failures  []string // the first names in order
