@@ -164,7 +164,7 @@ func (a *app) breakerCommand() *cobra.Command {
 		Use:   "breaker COMMAND NAME",
 		Short: "Trip, isolate or reset a shared circuit breaker",
 		Long: `Change the state of a circuit breaker for all commands that share it. NAME is a key that perdure status
-shows, or the name of an operation (load means op:load).`,
+shows, or the name of an operation (load means op:load); isolate also takes one that no command has used yet.`,
 		DisableFlagsInUseLine: true,
 	})
 	for _, action := range state.Actions() {
@@ -198,7 +198,7 @@ func (a *app) act(ctx context.Context, action state.Action, text, name string) e
 	if err != nil {
 		return err
 	}
-	key, err := snapshot.Find(name)
+	key, err := a.keyOf(snapshot, action, name)
 	if err != nil {
 		return err
 	}
@@ -215,6 +215,22 @@ func (a *app) act(ctx context.Context, action state.Action, text, name string) e
 		a.log.Info(text, "event", "unchanged", "breaker", key, "state", is.String())
 	}
 	return nil
+}
+
+// keyOf returns the key of that name, which must exist unless the action is for new ones too.
+func (a *app) keyOf(snapshot *state.Snapshot, action state.Action, name string) (string, error) {
+	if !action.New {
+		return snapshot.Find(name)
+	}
+	key, near, found := snapshot.FindOrNew(name)
+	if !found {
+		text := fmt.Sprintf("No command has used circuit breaker '%s' yet", key)
+		if near != "" {
+			text += "; did you mean " + near + "?"
+		}
+		a.log.Info(text, "event", "new", "breaker", key)
+	}
+	return key, nil
 }
 
 // completeKeys returns the keys of the store, for shell completion of NAME.

@@ -12,15 +12,16 @@ import (
 type Action struct {
 	Name  string
 	Short string
+	New   bool // the breaker need not exist yet
 	do    func(*circuit.Breaker)
 }
 
 // Actions returns all actions.
 func Actions() []Action {
 	return []Action{
-		{"trip", "Open a circuit breaker for 30 seconds, as a failure rule does", (*circuit.Breaker).Trip},
-		{"isolate", "Refuse all calls of a circuit breaker until a reset", (*circuit.Breaker).Isolate},
-		{"reset", "Close a circuit breaker, and clear its failures and its budget", (*circuit.Breaker).Reset},
+		{"trip", "Open a circuit breaker for 30 seconds, as a failure rule does", false, (*circuit.Breaker).Trip},
+		{"isolate", "Refuse all calls of a circuit breaker until a reset; it need not exist yet", true, (*circuit.Breaker).Isolate},
+		{"reset", "Close a circuit breaker, and clear its failures and its budget", false, (*circuit.Breaker).Reset},
 	}
 }
 

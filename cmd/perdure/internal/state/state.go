@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -235,17 +237,48 @@ func (s *Snapshot) Find(name string) (string, error) {
 	if !s.Exists() {
 		return "", fmt.Errorf("no circuit breakers yet on this host: %s does not exist", s.Path)
 	}
-	name = redact.String(name) // keys are stored redacted
-	for _, key := range []string{name, Of(name)} {
-		if slices.Contains(s.Keys, key) {
-			return key, nil
-		}
+	if key, found := s.find(name); found {
+		return key, nil
 	}
 	want := "a key that perdure status shows"
 	if n := nearest(name, s.Keys); n != "" {
 		want += "; did you mean " + n + "?"
 	}
 	return "", setting.Bad("NAME", name, want)
+}
+
+// find returns the key of that name: a key, the name of an operation, or one of both as an
+// error quotes it. Without one, it returns the key that a command would give the breaker.
+func (s *Snapshot) find(name string) (key string, found bool) {
+	name = redact.String(name) // keys are stored redacted
+	plain := name
+	for _, quoted := range []string{name, `"` + name + `"`} {
+		if unquoted, err := strconv.Unquote(quoted); err == nil {
+			plain = unquoted
+		}
+	}
+	for _, name := range []string{name, plain} {
+		for _, key := range []string{name, Of(name)} {
+			if slices.Contains(s.Keys, key) {
+				return key, true
+			}
+		}
+	}
+	for _, prefix := range []string{Of(""), "s3:", "http://", "https://"} {
+		if strings.HasPrefix(plain, prefix) {
+			return plain, false
+		}
+	}
+	return Of(plain), false
+}
+
+// FindOrNew returns the key of that name, which need not exist yet. If it does not, near is
+// the existing key that is nearest to it, or "".
+func (s *Snapshot) FindOrNew(name string) (key, near string, found bool) {
+	if key, found = s.find(name); !found {
+		near = nearest(redact.String(name), s.Keys)
+	}
+	return key, near, found
 }
 
 // nearest returns the key that is nearest to name, with or without "op:".
