@@ -7,14 +7,18 @@ import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import IO, Any, Literal, Union, overload
+from typing import IO, TYPE_CHECKING, Literal, Union, overload
 
 from perdure._errors import CommandFailed, OutputTooLarge, PerdureError, error_of
 from perdure._process import MAX_OUTPUT, Input, Process
 from perdure._results import CopyResult, Event, RunResult, Status, TreeResult, copy_result, status_of, tree_result
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from perdure._flags import CopyFlags, RunFlags, SyncFlags
+
 PathLike = Union[str, "os.PathLike[str]"]
-Flag = Union[str, int, float, timedelta, "os.PathLike[str]", Sequence[str], None]
 OnEvent = Union[Callable[[Event], object], None]
 
 
@@ -29,7 +33,7 @@ def run(
     on_event: OnEvent = None,
     max_output: int = MAX_OUTPUT,
     grace: float = 20,
-    **flags: Flag,
+    **flags: Unpack[RunFlags],
 ) -> RunResult:
     """Runs command, and runs it again if it fails, as perdure run does.
 
@@ -67,7 +71,7 @@ def copy(
     on_event: OnEvent = ...,
     max_output: int = ...,
     grace: float = ...,
-    **flags: Flag,
+    **flags: Unpack[CopyFlags],
 ) -> TreeResult: ...
 
 
@@ -82,7 +86,7 @@ def copy(
     on_event: OnEvent = ...,
     max_output: int = ...,
     grace: float = ...,
-    **flags: Flag,
+    **flags: Unpack[CopyFlags],
 ) -> CopyResult: ...
 
 
@@ -96,7 +100,7 @@ def copy(
     on_event: OnEvent = None,
     max_output: int = MAX_OUTPUT,
     grace: float = 20,
-    **flags: Flag,
+    **flags: Unpack[CopyFlags],
 ) -> CopyResult | TreeResult:
     """Copies a file, a URL or an object, or with recursive=True all files below a directory, as perdure copy does.
 
@@ -117,7 +121,7 @@ def sync(
     on_event: OnEvent = None,
     max_output: int = MAX_OUTPUT,
     grace: float = 20,
-    **flags: Flag,
+    **flags: Unpack[SyncFlags],
 ) -> TreeResult:
     """Copies what destination lacks, and with delete=True removes what source has not, as perdure sync does.
 
@@ -137,7 +141,7 @@ def status(*, store: str | None = None, env: Mapping[str, str] | None = None) ->
     return status_of(json.loads(p.output))
 
 
-def _arguments(flags: Mapping[str, Any]) -> list[str]:
+def _arguments(flags: Mapping[str, object]) -> list[str]:
     """Returns the flags as arguments. None and an empty list leave a flag out, a list repeats it."""
     args = ["--json", "--log-level=debug"]  # a result may be an event of level debug
     for name, value in flags.items():

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
         assert_type(perdure.copy("a", "b", recursive=True, include=["*.csv"]), perdure.TreeResult)
         assert_type(perdure.sync("a", "b", delete=True), perdure.TreeResult)
         assert_type(perdure.run(["a", Path("b")], input=b"", on_event=print), perdure.RunResult)
+        perdure.copy("a", "b", no_such_flag=1)  # type: ignore[call-overload]
+        perdure.sync("a", "b", dry_run="yes")  # type: ignore[arg-type]
+        perdure.run(["a"], half_open_max=2, stop_on_exit=[2, "64-78"], wait=None)
         assert_type(perdure.status().breakers[0].next_probe, Optional[datetime])
         assert_type(perdure.run([]).events[0].fields, Mapping[str, Any])
         assert_type(perdure.binary(), str)

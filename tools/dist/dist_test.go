@@ -40,7 +40,7 @@ func TestWheel(t *testing.T) {
 				t.Errorf("the wheel is named %s", name)
 			}
 			files := contents(t, data)
-			for _, want := range []string{"perdure/__init__.py", "perdure/dagster.py", "perdure/py.typed", "perdure-1.2.3.data/scripts/" + p.binary()} {
+			for _, want := range []string{"perdure/__init__.py", "perdure/dagster.py", "perdure/_flags.py", "perdure/py.typed", "perdure-1.2.3.data/scripts/" + p.binary()} {
 				if _, ok := files[want]; !ok {
 					t.Errorf("the wheel has no %s", want)
 				}
@@ -58,7 +58,7 @@ func TestWheel(t *testing.T) {
 func wheelOf(t *testing.T, binary string, p platform, at time.Time) (name string, data []byte) {
 	t.Helper()
 	out := t.TempDir()
-	name, err := packWheel("../..", out, binary, "1.2.3", p, at)
+	name, err := packWheel("../..", out, binary, "1.2.3", entry{"perdure/_flags.py", 0o644, []byte(flagsHead)}, p, at)
 	if err != nil {
 		t.Fatal(err)
 	}

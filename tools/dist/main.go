@@ -118,7 +118,7 @@ func build(ctx context.Context, root, out, version string, p platform, at time.T
 	if err != nil || !wheels {
 		return made, err
 	}
-	wheel, err := packWheel(root, out, binary, version, p, at)
+	wheel, err := packWheel(root, out, binary, version, self.typed, p, at)
 	return append(made, wheel), err
 }
 

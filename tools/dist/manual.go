@@ -17,12 +17,17 @@ import (
 type host struct {
 	binary  string // the command for this host
 	manuals string // a directory of manual pages
+	typed   entry  // the module of a wheel with the types of all flags
 }
 
-// newHost builds the command for this host, in dir, and has it write its manual pages.
+// newHost builds the command for this host, in dir, and has it write its manual pages and list its flags.
 func newHost(ctx context.Context, root, dir, version string, at time.Time) (host, error) {
-	h := host{filepath.Join(dir, "perdure"), filepath.Join(dir, "man")}
-	if err := compile(ctx, root, h.binary, version); err != nil {
+	h := host{binary: filepath.Join(dir, "perdure"), manuals: filepath.Join(dir, "man")}
+	err := compile(ctx, root, h.binary, version)
+	if err != nil {
+		return h, err
+	}
+	if h.typed, err = typedFlags(ctx, h.binary); err != nil {
 		return h, err
 	}
 	cmd := exec.CommandContext(ctx, h.binary, "man", "--dir", h.manuals)

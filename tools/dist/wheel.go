@@ -34,8 +34,9 @@ Description-Content-Type: text/markdown
 
 %s`
 
-// packWheel makes a wheel (PEP 427) of the package python/perdure, with the binary as a script: pip puts it on the PATH.
-func packWheel(root, out, binary, version string, p platform, at time.Time) (string, error) {
+// packWheel makes a wheel (PEP 427) of the package python/perdure, with the module typed and the binary
+// as a script: pip puts it on the PATH.
+func packWheel(root, out, binary, version string, typed entry, p platform, at time.Time) (string, error) {
 	info := "perdure-" + version + ".dist-info/"
 	all, err := modules(root)
 	if err != nil {
@@ -58,7 +59,7 @@ func packWheel(root, out, binary, version string, p platform, at time.Time) (str
 		fmt.Fprintf(&tags, "Tag: py3-none-%s\n", tag)
 	}
 	wheel := fmt.Appendf(nil, "Wheel-Version: 1.0\nGenerator: perdure\nRoot-Is-Purelib: false\n%s", tags.String())
-	all = append(all, program, license, readme, entry{info + "WHEEL", 0o644, wheel})
+	all = append(all, typed, program, license, readme, entry{info + "WHEEL", 0o644, wheel})
 	all = append(all, entry{info + "RECORD", 0o644, record(all, info)})
 	name := fmt.Sprintf("perdure-%s-py3-none-%s.whl", version, p.tags)
 	return name, write(filepath.Join(out, name), func(w io.Writer) error { return writeZip(w, all, at) })
