@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import IO, TYPE_CHECKING, Literal, Union, overload
 
-from perdure._errors import CommandFailed, OutputTooLarge, PerdureError, error_of
+from perdure._errors import CommandFailed, OutputTooLarge, PerdureError, UsageError, error_of
 from perdure._process import MAX_OUTPUT, Input, Process
-from perdure._results import CopyResult, Event, RunResult, Status, TreeResult, copy_result, status_of, tree_result
+from perdure._results import CopyResult, Event, RunResult, Status, TreeResult, copy_result, status_of, tree_of, tree_result
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -76,7 +77,7 @@ def copy(
 
 
 @overload
-def copy(
+def copy(  # type: ignore[overload-overlap]  # a str is a Sequence[str], too
     source: PathLike,
     destination: PathLike,
     *,
@@ -90,8 +91,38 @@ def copy(
 ) -> CopyResult: ...
 
 
-def copy(
+@overload
+def copy(  # type: ignore[overload-overlap]  # a str is a Sequence[str], too
     source: PathLike,
+    destination: PathLike,
+    *,
+    recursive: bool,
+    input: bytes | IO[bytes] | None = ...,
+    env: Mapping[str, str] | None = ...,
+    on_event: OnEvent = ...,
+    max_output: int = ...,
+    grace: float = ...,
+    **flags: Unpack[CopyFlags],
+) -> CopyResult | TreeResult: ...
+
+
+@overload
+def copy(
+    source: Sequence[PathLike],
+    destination: PathLike,
+    *,
+    recursive: bool = ...,
+    input: bytes | IO[bytes] | None = ...,
+    env: Mapping[str, str] | None = ...,
+    on_event: OnEvent = ...,
+    max_output: int = ...,
+    grace: float = ...,
+    **flags: Unpack[CopyFlags],
+) -> TreeResult: ...
+
+
+def copy(
+    source: PathLike | Sequence[PathLike],
     destination: PathLike,
     *,
     recursive: bool = False,
@@ -104,12 +135,20 @@ def copy(
 ) -> CopyResult | TreeResult:
     """Copies a file, a URL or an object, or with recursive=True all files below a directory, as perdure copy does.
 
+    A list of sources, with patterns such as ["s3://b/2024/*.csv"] if need be, is copied into the destination.
     flags are those of perdure copy --help: checksum="sha256:...", endpoint_url="http://localhost:9000".
     source "-" copies input; destination "-" returns the data as output, at most max_output bytes.
     on_event: called with each event, on another thread; what it raises stops the copy and is raised here.
     """
-    args = ["copy", *_arguments({**flags, "recursive": recursive or None}), "--", os.fspath(source), os.fspath(destination)]
-    return _copied(_start(args, input, subprocess.PIPE, env, None, on_event, max_output, grace))
+    one = isinstance(source, (str, os.PathLike))
+    sources = [os.fspath(each) for each in ([source] if isinstance(source, (str, os.PathLike)) else source)]
+    if one and not recursive and sources[0].startswith("s3://") and _is_pattern(sources[0]):
+        raise UsageError(f"{sources[0]} is a pattern, which stands for many objects: pass it in a list", 64)
+    args = ["copy", *_arguments({**flags, "recursive": recursive or None}), "--", *sources, os.fspath(destination)]
+    result = _copied(_start(args, input, subprocess.PIPE, env, None, on_event, max_output, grace))
+    if one or isinstance(result, TreeResult):
+        return result
+    return tree_of(result)
 
 
 def sync(
@@ -154,6 +193,11 @@ def _arguments(flags: Mapping[str, object]) -> list[str]:
             else:
                 args.append(f"{flag}={os.fspath(each) if isinstance(each, os.PathLike) else each}")
     return args
+
+
+def _is_pattern(source: str) -> bool:
+    """Reports whether source has a star without a backslash before it."""
+    return re.search(r"(?<!\\)(?:\\\\)*\*", source) is not None
 
 
 def _start(

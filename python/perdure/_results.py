@@ -56,9 +56,9 @@ class CopyResult:
 
 @dataclasses.dataclass(frozen=True)
 class TreeResult:
-    """The outcome for all files of sync, or of copy with recursive=True. With dry_run, what would have been done."""
+    """The outcome for all files of sync, or of copy of many. With dry_run, what would have been done."""
 
-    source: str
+    source: str  #: or how many there are, such as "2 sources"
     destination: str
     copied: int
     skipped: int
@@ -170,6 +170,11 @@ def tree_result(event: Event, output: bytes, events: tuple[Event, ...]) -> TreeR
         output=output,
         events=events,
     )
+
+
+def tree_of(r: CopyResult) -> TreeResult:
+    """Returns the result of a list with one source."""
+    return TreeResult(r.source, r.destination, 1, 0, 0, 0, 0, r.bytes, r.attempts, r.retries, r.duration, False, r.output, r.events)
 
 
 def status_of(found: Mapping[str, Any]) -> Status:

@@ -112,6 +112,22 @@ class Copy(Case):
         manifest = perdure.sync(self.dir, to, manifest="-", **FAST).output
         self.assertEqual(manifest.count(b'"action":"skipped"'), 3, manifest)
 
+    def test_several_sources(self) -> None:
+        sources = [self.file(name, name.encode()) for name in ("a.csv", "b.csv")]
+        to = "s3://bike-data-bucket/python/several/"
+        self.assertEqual(perdure.copy(sources, to, **FAST).copied, 2)
+        self.assertEqual(perdure.copy(sources[:1], to, **FAST).copied, 1)
+        back = self.dir / "back"
+        back.mkdir()
+        self.assertEqual(perdure.copy([to + "*.csv"], back, **FAST).copied, 2)
+        self.assertEqual(sorted(p.name for p in back.iterdir()), ["a.csv", "b.csv"])
+        with self.assertRaisesRegex(perdure.UsageError, "pass it in a list"):
+            perdure.copy(to + "*.csv", back)
+        with self.assertRaises(perdure.Failed):
+            perdure.copy(to + r"\*.csv", back, **FAST)
+        with self.assertRaises(perdure.UsageError):
+            perdure.copy([], back)
+
     def test_a_tree_with_failures_has_a_result(self) -> None:
         self.file("a", b"a")
         (self.dir / "link").symlink_to("a")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import perdure
 from perdure.dagster import run_step
@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     import dagster as dg
     from typing_extensions import assert_type
 
-    def results(context: dg.AssetExecutionContext) -> None:
+    def results(context: dg.AssetExecutionContext, many: bool) -> None:
         assert_type(perdure.copy(Path("a"), "b", max_attempts=7, no_resume=True), perdure.CopyResult)
         assert_type(perdure.copy("a", "b", recursive=True, include=["*.csv"]), perdure.TreeResult)
+        assert_type(perdure.copy("a", "b", recursive=many), Union[perdure.CopyResult, perdure.TreeResult])
+        assert_type(perdure.copy(["a", Path("b")], "c"), perdure.TreeResult)
         assert_type(perdure.sync("a", "b", delete=True), perdure.TreeResult)
         assert_type(perdure.run(["a", Path("b")], input=b"", on_event=print), perdure.RunResult)
         perdure.copy("a", "b", no_such_flag=1)  # type: ignore[call-overload]
