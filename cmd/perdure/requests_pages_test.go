@@ -309,3 +309,28 @@ func TestRandomPages(t *testing.T) {
 		l.Close()
 	}
 }
+
+// --items alone reads one page. A page has a limit.
+func TestOnePage(t *testing.T) {
+	s := startTestServers(t)
+	l := listen(t, func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, `{"data": [{"a": 1}], "next": "/other"}`)
+		if r.URL.Path == "/huge" {
+			spaces := bytes.Repeat([]byte(" "), 1<<20)
+			for range 65 {
+				_, _ = w.Write(spaces) // until the client has enough
+			}
+		}
+	})
+	to := filepath.Join(t.TempDir(), "out")
+	log := mustRun(t, s, 0, "copy", l.URL+"/x", to, "--items", "data")
+	if got, _ := os.ReadFile(to); string(got) != "{\"a\":1}\n" || len(l.take()) != 1 || !strings.Contains(log, "Read 1 page with 1 item\n") {
+		t.Errorf("the file has %q\n%s", got, log)
+	}
+	if log := mustRun(t, s, 1, "copy", l.URL+"/huge", to, "--items", "data"); !strings.Contains(log, "page 1 ("+l.URL+"/huge): the page exceeds 67108864 bytes") {
+		t.Errorf("%s, want the limit", log)
+	}
+	if n := len(l.take()); n != 1 {
+		t.Errorf("%d requests for a page that is too large, want 1", n)
+	}
+}

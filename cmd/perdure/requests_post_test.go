@@ -168,3 +168,34 @@ func TestBodyStaysOnItsServer(t *testing.T) {
 		t.Errorf("after a 307 to itself the server gets %+v, want the same POST twice", got)
 	}
 }
+
+// --data @- sends standard input, and --data @FILE at most 64 MiB.
+func TestDataOfStandardInput(t *testing.T) {
+	s, l := startTestServers(t), listen(t, fine)
+	s.setenv(t.TempDir(), t.Setenv)
+	text := "{\"a\":\r\n\x00 1}\n"
+	in, err := os.Open(fileWith(t, text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = in.Close() }()
+	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = out.Close() }()
+	a := &app{stdin: in, stdout: out, stderr: out, environ: os.Environ()}
+	if code := a.main(t.Context(), []string{"copy", l.URL, "-", "--data", "@-"}); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if got := l.take(); len(got) != 1 || got[0].Method != "POST" || got[0].Body != text {
+		t.Errorf("the server gets %+v, want a POST with %q", got, text)
+	}
+	large := fileWith(t, "")
+	if err := os.Truncate(large, 64<<20+1); err != nil {
+		t.Fatal(err)
+	}
+	if log := mustRun(t, s, 64, "copy", l.URL, "-", "--data", "@"+large); !strings.Contains(log, "--data @"+large+": more than 67108864 bytes") || len(l.take()) > 0 {
+		t.Errorf("%s, want the limit", log)
+	}
+}

@@ -281,6 +281,7 @@ func TestBodiesOfErrors(t *testing.T) {
 		{long, "403 Forbidden: " + long},
 		{long + "ijklm", "403 Forbidden: " + long + "ij ..."},
 		{strings.Repeat("ä", 150), "403 Forbidden: " + strings.Repeat("ä", 100) + " ..."},
+		{long + `{"access_token": "` + strings.Repeat("hunter2", 100) + `"}`, "403 Forbidden: " + long + `{" ...`},
 		{long + " AUTH", "403 Forbidden: " + long + " REDACTED ..."}, // on both sides of the cut
 		{strings.Repeat("x", 199) + "KEY" + strings.Repeat("y", 200_000), "403 Forbidden: " + strings.Repeat("x", 199) + "REDACTED ..."},
 	} {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/pages"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/request"
@@ -28,9 +29,19 @@ func (b *book) open(ctx context.Context) *Input {
 	r := &pages.Reader{
 		Spec: *b.session.Pages, Get: b.get,
 		Show: func(u *url.URL) string { return (&web{text: u.String()}).String() },
-		Done: func(n, items int) { b.session.note("pages", fmt.Sprintf("Read %d pages with %d items", n, items)) },
+		Done: func(n, items int) {
+			b.session.note("pages", fmt.Sprintf("Read %s with %s", counts(n, "page"), counts(items, "item")))
+		},
 	}
 	return &Input{ReadCloser: r.Start(ctx, b.first.URL), Info: Info{Attributes: Attributes{ContentType: "application/x-ndjson"}, Size: -1}}
+}
+
+// counts returns a number with its noun.
+func counts(n int, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return strconv.Itoa(n) + " " + noun
 }
 
 // get requests one page, and again if its body breaks and cannot be resumed.

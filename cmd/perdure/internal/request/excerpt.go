@@ -20,6 +20,7 @@ import (
 // How much of an error's body is shown, how much is read to find secrets that begin in it, and for how long.
 const (
 	shown    = 200
+	beyond   = 4 << 10 // where other secrets are looked for
 	read     = shown + maxHeader
 	readTime = 2 * time.Second
 )
@@ -93,8 +94,9 @@ func beginning(res *http.Response) string {
 
 // clean returns the beginning of text in one line, without secrets.
 func clean(text string, secrets redact.Secrets) string {
-	cut := len(text) >= read
 	text = secrets.Redact(text)
+	cut := len(text) > shown+beyond
+	text = text[:min(len(text), shown+beyond)] // package redact takes some microseconds a byte
 	text = secrets.Redact(redact.Line(redact.String(text)))
 	if len(text) <= shown {
 		if cut {
