@@ -112,7 +112,7 @@ func (a *app) copies(c *cobra.Command, more *copyFlags) {
 	c.RunE = func(c *cobra.Command, args []string) error {
 		to := args[len(args)-1]
 		a.openDagster(c.Context(), to, more.manifest)
-		if err := errors.Join(more.check(c.Flags()), awsenv.CheckURL("--endpoint-url", more.urls[0]), awsenv.CheckURL("--endpoint-url-dst", more.urls[1]), a.dagster.SelectAsset(more.asset), a.dagster.ApplyExtras(f)); err != nil {
+		if err := errors.Join(more.check(c.Flags()), more.bandwidth.check(more.minRate), awsenv.CheckURL("--endpoint-url", more.urls[0]), awsenv.CheckURL("--endpoint-url-dst", more.urls[1]), a.dagster.SelectAsset(more.asset), a.dagster.ApplyExtras(f)); err != nil {
 			return err
 		}
 		job := &copying.Job{Session: more.session(), Source: more.several.args[0], Destination: to, Checksum: more.checksum}

@@ -39,6 +39,7 @@ type copyFlags struct {
 	profiles  [2]string
 	links     string
 	set       attributeFlags
+	bandwidth bandwidthFlag
 	empty     bool
 	manifest  string
 	asset     string
@@ -94,6 +95,7 @@ func (f *copyFlags) addCommon(flags *pflag.FlagSet) {
 	flags.StringVar(&f.links, "links", string(tree.Fail), "what to do with symbolic links with -r: `way` is follow, skip or fail")
 	flags.BoolVar(&f.empty, "allow-empty", false, "let -r succeed if there is nothing to copy")
 	flags.StringVar(&f.manifest, "manifest", "", "`file` for the outcome of each file with -r, one JSON object per line; - is standard output")
+	f.bandwidth.add(flags)
 	f.set.add(flags)
 	flags.StringVar(&f.asset, "dagster-asset", "", "`key` of the asset to report to Dagster, if the step has several")
 	addMetricsFile(flags, &f.metrics)
@@ -134,6 +136,7 @@ func (f *copyFlags) session() endpoint.Session {
 	return endpoint.Session{
 		Parallel: f.parallel, NoResume: f.noResume, CustomerKey: f.sseKey, NoSignRequest: f.noSign,
 		RequestPayer: f.payer, VersionID: f.version, MinRate: int64(f.minRate), RateDst: f.rateDst, Settings: f.set.Settings,
+		Bandwidth: f.bandwidth.rate, BandwidthText: f.bandwidth.text,
 		EndpointURL: f.urls[0], EndpointURLDst: f.urls[1], Profile: f.profiles[0], ProfileDst: f.profiles[1],
 	}
 }

@@ -166,7 +166,7 @@ func (r run) attempt(ctx context.Context) (stored endpoint.Stored, err error) {
 // requests wait by themselves.
 func (r run) fetch(ctx context.Context, g transfer.Getter) (err error) {
 	_ = r.copy.Session.Waiter.Do(ctx, r.copy.Session.Registry.All, func(ctx context.Context) error {
-		err = r.target.File().Fetch(ctx, g)
+		err = r.target.File().Fetch(ctx, r.copy.Session.Paced(g))
 		if _, requested := errors.AsType[*url.Error](err); requested {
 			return nil
 		}

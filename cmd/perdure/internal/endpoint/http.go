@@ -36,6 +36,7 @@ type web struct {
 	post   *posting     // sends a POST in place of getter; nil for a GET
 	book   *book        // reads pages in place of getter; nil for one response
 
+	session   *Session
 	transport http.RoundTripper // of the requests, which other URLs may share
 	client    *http.Client
 	request   *http.Request
@@ -65,7 +66,7 @@ func (w *web) Connect(ctx context.Context, s *Session, as Role) error {
 	base.ResponseHeaderTimeout = 2 * time.Minute
 	base.MaxResponseHeaderBytes = 1 << 20
 	base.MaxIdleConnsPerHost = max(s.Parallel, DefaultParallel)
-	w.transport = wait.Transport{RoundTripper: httpretry.NewTransport(s.request().Base(counted{base.RoundTrip, &s.attempts}), httpretry.Options{
+	w.transport = wait.Transport{RoundTripper: httpretry.NewTransport(s.request().Base(counted{base.RoundTrip, s}), httpretry.Options{
 		Policy: p, Breakers: breaker, Registry: registry, StallTimeout: bodyStall, MinRate: s.MinRate, OnResume: s.resumed,
 	}), Waiter: s.Waiter, Breakers: registry.All}
 	return w.prepare(ctx, s)
@@ -78,6 +79,7 @@ func (w *web) prepare(ctx context.Context, s *Session) error {
 		return err
 	}
 	more := s.request()
+	w.session = s
 	client := &http.Client{Jar: jar, CheckRedirect: more.CheckRedirect, Transport: more.Transport(w.transport)}
 	req, err := more.New(ctx, w.text)
 	if err != nil {
@@ -100,6 +102,11 @@ func (w *web) prepare(ctx context.Context, s *Session) error {
 func (w *web) Stat(context.Context) (Info, error) { return Info{}, errNone }
 
 func (w *web) Open(ctx context.Context) (*Input, error) {
+	in, err := w.open(ctx)
+	return w.session.paceInput(ctx, in, err)
+}
+
+func (w *web) open(ctx context.Context) (*Input, error) {
 	if w.post != nil {
 		return w.post.open(ctx)
 	}

@@ -134,7 +134,7 @@ func (o *Object) connect(ctx context.Context, s *Session, as Role, preset, name 
 	breaker, registry := s.guards(as)
 	o.session, s.stored, s.versioned = s, true, s.versioned || as == Source
 	o.store, err = objects.New(cfg, objects.Options{Policy: p, Breakers: breaker, Registry: registry, Parallel: s.Parallel, NoSignRequest: s.NoSignRequest, RequestPayer: s.RequestPayer, MinRate: s.MinRate}, func(so *s3.Options) {
-		so.HTTPClient = counted{so.HTTPClient.Do, &s.attempts}
+		so.HTTPClient = counted{so.HTTPClient.Do, s}
 		s.Waiter.Apply(so, registry.All)
 		if url != "" {
 			so.BaseEndpoint = &url // the environment's URL for S3 would override that of cfg
@@ -173,7 +173,8 @@ func (o *Object) Stat(ctx context.Context) (Info, error) {
 // Open requests the object.
 func (o *Object) Open(ctx context.Context) (*Input, error) {
 	g := newS3(o.store, o.bucket, o.key, objects.GetOptions{VersionID: o.version, Tags: true})
-	return open(ctx, g, func() Attributes { return g.Object().Attributes })
+	in, err := open(ctx, g, func() Attributes { return g.Object().Attributes })
+	return o.session.paceInput(ctx, in, err)
 }
 
 // Getter returns a Getter of the object.

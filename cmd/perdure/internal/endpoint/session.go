@@ -43,6 +43,9 @@ type Session struct {
 
 	Settings Settings // of the objects that are written
 
+	Bandwidth     float64 // maximum bytes per second of all bodies that are sent and received together; 0 means no limit
+	BandwidthText string  // Bandwidth as given
+
 	Parallel int  // requests for one large file or object at a time; 0 means DefaultParallel
 	NoResume bool // start from scratch, and keep nothing to resume from
 
@@ -70,6 +73,8 @@ type Session struct {
 	web               bool // the source is a URL
 
 	again retry.Policy // for bodies, which the clients cannot retry
+
+	bandwidth bandwidth
 
 	attempts, retries atomic.Int64
 	notifying         sync.Mutex // held while a callback runs
@@ -138,6 +143,7 @@ func (s *Session) Unused() error {
 		{"--rate-dst", setting.RateText(s.RateDst), s.RateDst != 0, s.guarded[Destination], "an object as DST"},
 		{"--endpoint-url-dst", s.EndpointURLDst, s.EndpointURLDst != "", s.guarded[Destination], "an object as DST"},
 		{"--profile-dst", s.ProfileDst, s.ProfileDst != "", s.guarded[Destination], "an object as DST"},
+		{"--bandwidth", s.BandwidthText, s.Bandwidth != 0, s.guarded[Source] || s.guarded[Destination], "a URL or an object as SRC or DST"},
 		{s.Settings.flag, s.Settings.value, s.Settings.flag != "", s.guarded[Destination], "an object as DST"},
 		{"--profile", s.Profile, s.Profile != "", s.stored, object},
 		{"--sse-c-key", s.CustomerKey, s.CustomerKey != "", s.stored, object},
@@ -239,15 +245,19 @@ func (c *Copy) progress(done, total int64) {
 	}
 }
 
-// A counted client counts the requests that it sends.
+// A counted client counts the requests of a session, and the bytes that it sends for the bandwidth.
 type counted struct {
-	send func(*http.Request) (*http.Response, error)
-	n    *atomic.Int64
+	send    func(*http.Request) (*http.Response, error)
+	session *Session
 }
 
 // Do implements the HTTPClient of the AWS SDK.
 func (c counted) Do(req *http.Request) (*http.Response, error) {
-	c.n.Add(1)
+	c.session.attempts.Add(1)
+	if c.session.Bandwidth > 0 && req.Body != nil {
+		req = req.WithContext(req.Context()) // a copy
+		req.Body = c.session.pace(req.Context(), req.Body)
+	}
 	return c.send(req)
 }
 
