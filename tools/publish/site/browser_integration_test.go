@@ -19,7 +19,7 @@ func TestSiteInABrowser(t *testing.T) {
 	b := browsertest.Open(t)
 	out := made(t)
 	site := (&url.URL{Scheme: "file", Path: out + "/"}).String()
-	for _, base := range []string{"index", "docs/copy", "docs/performance", "docs/policies", "docs/errors", "docs/decisions/index", "commands/perdure-copy"} {
+	for _, base := range []string{"index", "docs/tutorial", "docs/from-other-tools", "docs/copy", "docs/performance", "docs/policies", "docs/decisions/index", "commands/perdure-copy"} {
 		name := filepath.Join(out, base+".html")
 		if _, err := os.Stat(name); err != nil {
 			t.Error(err)
