@@ -327,6 +327,10 @@ func TestOnePage(t *testing.T) {
 	if got, _ := os.ReadFile(to); string(got) != "{\"a\":1}\n" || len(l.take()) != 1 || !strings.Contains(log, "Read 1 page with 1 item\n") {
 		t.Errorf("the file has %q\n%s", got, log)
 	}
+	if log := mustRun(t, s, 0, "copy", l.URL+"/x", to, "--items", "data", "--next", "nxet"); !strings.Contains(log, "Read 1 page with 1 item; it names no next page: if there are more, check --next") {
+		t.Errorf("%s, want to be told of the misspelt field", log)
+	}
+	l.take()
 	if log := mustRun(t, s, 1, "copy", l.URL+"/huge", to, "--items", "data"); !strings.Contains(log, "page 1 ("+l.URL+"/huge): the page exceeds 67108864 bytes") {
 		t.Errorf("%s, want the limit", log)
 	}

@@ -30,7 +30,11 @@ func (b *book) open(ctx context.Context) *Input {
 		Spec: *b.session.Pages, Get: b.get,
 		Show: func(u *url.URL) string { return (&web{text: u.String()}).String() },
 		Done: func(n, items int) {
-			b.session.note("pages", fmt.Sprintf("Read %s with %s", counts(n, "page"), counts(items, "item")))
+			text := fmt.Sprintf("Read %s with %s", counts(n, "page"), counts(items, "item"))
+			if n == 1 && b.session.Pages.Many() {
+				text += "; it names no next page: if there are more, check --next"
+			}
+			b.session.note("pages", text)
 		},
 	}
 	return &Input{ReadCloser: r.Start(ctx, b.first.URL), Info: Info{Attributes: Attributes{ContentType: "application/x-ndjson"}, Size: -1}}

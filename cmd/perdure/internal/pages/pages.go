@@ -67,6 +67,9 @@ func (e *Error) Error() string { return fmt.Sprintf("page %d (%s): %v", e.Number
 // Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
 
+// Many reports whether a page may name a next one.
+func (s Spec) Many() bool { return s.link || s.next != "" }
+
 // A Reader reads the items of all pages as JSON lines: no byte of a page is returned before all of the page is valid.
 type Reader struct {
 	Spec Spec
