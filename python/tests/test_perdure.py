@@ -128,6 +128,14 @@ class Copy(Case):
         with self.assertRaises(perdure.UsageError):
             perdure.copy([], back)
 
+    def test_a_list_of_addresses_in_a_file(self) -> None:
+        urls = self.file("urls.csv", f"{os.environ['STATIONS_URL']},all.json\n".encode())
+        to = "s3://bike-data-bucket/python/listed/"
+        result = perdure.copy([], to, from_file=urls, **FAST)
+        self.assertEqual((result.copied, result.failed), (1, 0))
+        again = perdure.copy([], to, from_file="-", input=urls.read_bytes(), **FAST)
+        self.assertEqual((again.copied + again.skipped, again.failed), (1, 0))
+
     def test_a_tree_with_failures_has_a_result(self) -> None:
         self.file("a", b"a")
         (self.dir / "link").symlink_to("a")
@@ -293,6 +301,22 @@ class Signals(Case):
 
     def test_interrupt(self) -> None:
         self.assertEqual(self.signalled(signal.SIGINT), (0, ["INT", "KeyboardInterrupt", ""]))
+
+    def test_interrupt_from_a_terminal(self) -> None:
+        terminal, side = os.openpty()
+        controlled = "import os; os.close(os.open(os.ttyname(0), os.O_RDWR))"  # the terminal of this session from now on
+        script = "trap 'echo INT; exit 3' INT; echo ready; cat"
+        command = [sys.executable, "-c", controlled + STARTED, script]
+        with subprocess.Popen(command, stdin=side, stdout=side, stderr=side, start_new_session=True) as child:
+            os.close(side)
+            shown = b""
+            with contextlib.suppress(OSError):  # the end of a terminal
+                for part in iter(lambda: os.read(terminal, 1024), b""):
+                    if b"ready" in shown + part and b"ready" not in shown:
+                        os.write(terminal, b"\x03")  # ctrl-C
+                    shown += part
+        os.close(terminal)
+        self.assertEqual((child.returncode, shown.count(b"INT"), shown.count(b"KeyboardInterrupt")), (0, 1, 1), shown)
 
     def test_terminate(self) -> None:
         self.assertEqual(self.signalled(signal.SIGTERM), (-signal.SIGTERM, ["TERM", ""]))
