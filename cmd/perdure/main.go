@@ -16,6 +16,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -127,6 +128,9 @@ func (a *app) printError(err error) {
 		return
 	}
 	a.printText(text)
+	if hint := a.later(err, time.Now()); hint != "" {
+		a.printText(report.Line(hint))
+	}
 }
 
 // root returns the tree of commands.

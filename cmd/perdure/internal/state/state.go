@@ -264,7 +264,7 @@ func (s *Snapshot) find(name string) (key string, found bool) {
 			}
 		}
 	}
-	for _, prefix := range []string{Of(""), "s3:", "http://", "https://"} {
+	for _, prefix := range []string{Of(""), "s3:", "http:"} {
 		if strings.HasPrefix(plain, prefix) {
 			return plain, false
 		}
