@@ -29,7 +29,7 @@ func open(to *os.File) (*stream, error) {
 	return &stream{in: in, out: out, to: os.NewFile(uintptr(fd), to.Name()), ended: make(chan struct{})}, nil
 }
 
-// pass passes on until no process has in. If nobody reads what is passed on, it closes
+// pass passes on until no process has in. If no process reads what is passed on, it closes
 // out, so that the next write of the process fails, as without a stream.
 func (s *stream) pass() {
 	defer func() {
