@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/testseed"
 )
@@ -389,5 +390,49 @@ func TestFromFileOfSignedURLs(t *testing.T) {
 	}
 	if strings.Contains(logs.String(), secret) || !strings.Contains(logs.String(), `"source":"`+p.URL[:4]) {
 		t.Error(logs.String())
+	}
+}
+
+// What does not identify the content is not believed: a weak ETag, and a Last-Modified within the second of the response.
+func TestFromFileValidators(t *testing.T) {
+	s := startTestServers(t)
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for _, row := range []struct {
+		etag     string
+		modified time.Time
+		want     int // bodies after two runs
+	}{
+		{`"strong"`, time.Time{}, 1},
+		{`W/"weak"`, time.Time{}, 2},
+		{"", now.Add(-time.Hour), 1},
+		{"", now, 2},
+		{`W/"weak"`, now.Add(-time.Hour), 1},
+		{"", time.Time{}, 2},
+	} {
+		bodies := 0
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Date", now.Format(http.TimeFormat))
+			if row.etag != "" {
+				w.Header().Set("ETag", row.etag)
+			}
+			if !row.modified.IsZero() {
+				w.Header().Set("Last-Modified", row.modified.Format(http.TimeFormat))
+			}
+			if r.Header.Get("If-None-Match")+r.Header.Get("If-Modified-Since") != "" {
+				w.WriteHeader(http.StatusNotModified)
+				return
+			}
+			bodies++
+			_, _ = w.Write([]byte("page"))
+		}))
+		home, into, list := t.TempDir(), t.TempDir(), listFile(t, server.URL+"/page")
+		for range 2 {
+			if code, log := withState(t, s, home, "", "copy", "--from-file", list, into); code != 0 {
+				t.Errorf("%+v: code %d: %s", row, code, log)
+			}
+		}
+		if server.Close(); bodies != row.want {
+			t.Errorf("%+v: %d bodies, want %d", row, bodies, row.want)
+		}
 	}
 }

@@ -6,11 +6,13 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/internal/shown"
+	"github.com/seed-0f2c7998/perdure/internal/validator"
 )
 
 // A Versioned endpoint can be asked whether it has changed since it was copied.
 type Versioned interface {
-	// Version returns the ETag and the Last-Modified of what was copied; "" if it has none.
+	// Version returns the strong ETag of what was copied, or else its Last-Modified, if that is so old that another change
+	// would have another one; "" if it has none.
 	Version() (etag, modified string)
 	// Unchanged reports whether the source still has the version.
 	Unchanged(ctx context.Context, etag, modified string) (bool, error)
@@ -20,8 +22,7 @@ func (w *web) Version() (etag, modified string) {
 	if w.getter == nil || w.getter.Header() == nil {
 		return "", ""
 	}
-	h := w.getter.Header()
-	return h.Get("ETag"), h.Get("Last-Modified")
+	return validator.Of(w.getter.Header())
 }
 
 // Unchanged sends a conditional GET, and reports whether the response is a 304.
@@ -32,7 +33,7 @@ func (w *web) Unchanged(ctx context.Context, etag, modified string) (bool, error
 		req.Header.Set("If-None-Match", etag)
 	}
 	if modified != "" {
-		req.Header.Set("If-Modified-Since", modified) // a server ignores it if there is the other
+		req.Header.Set("If-Modified-Since", modified)
 	}
 	res, err := w.client.Do(req)
 	if err != nil {

@@ -37,7 +37,7 @@ type row struct {
 }
 
 // Records are those of one destination: a line for each file that was copied, the last one of a name counts. A process appends
-// lines, so that a kill loses no other; two processes do not disturb each other. The zero Records have none.
+// lines, so that a kill loses no other; of two that append at the same instant, a line may be lost, and its file is copied again. The zero Records have none.
 type records struct {
 	path  string
 	known map[string]row
