@@ -23,7 +23,7 @@ func (f *chooseFlags) add(flags *pflag.FlagSet) {
 // apply gives the choice to a job.
 func (f *chooseFlags) apply(job *tree.Job) {
 	if f.rules.Any() {
-		job.Chosen, job.AllowNone = f.rules.Chosen, f.rules.Sharded()
+		job.Chosen, job.Without, job.AllowNone = f.rules.Chosen, f.rules.Without, f.rules.Sharded()
 	}
 }
 

@@ -73,6 +73,7 @@ func addSyncFlags(flags *pflag.FlagSet) *copyFlags {
 	f := &copyFlags{minRate: 1024, maxDelete: -1, recursive: true, several: severalFlags{never: true}}
 	flags.BoolVar(&f.delete, "delete", false, "delete the files that DST has and SRC has not, if all others are copied")
 	flags.Var(policy.Whole(&f.maxDelete, 0, 1<<30), "max-delete", fmt.Sprintf("delete nothing if more files than this `number` would be deleted (%d, or half of DST)", tree.MaxDelete))
+	flags.Lookup("max-delete").DefValue = "" // -1 cannot be given
 	flags.Var(policy.Whole(&f.parallel, 1, 256), "parallel", fmt.Sprintf("`number` of files at a time (%d); 1 to 256", tree.DefaultParallel))
 	f.addCommon(flags)
 	return f

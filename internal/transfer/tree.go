@@ -54,6 +54,19 @@ func (t *Tree) Create(rel string, o Options) (*File, error) {
 	return f, nil
 }
 
+// Current reports whether the directory at the path of the tree is still the one that was opened.
+func (t *Tree) Current() (bool, error) {
+	opened, err := t.root.Stat(".")
+	if err != nil {
+		return false, err
+	}
+	now, err := os.Stat(t.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && os.SameFile(opened, now), err
+}
+
 // Open opens the regular file at that path for reading, without blocking and through no link.
 func (t *Tree) Open(rel string) (*os.File, error) {
 	dir, name := path.Split(rel)

@@ -126,7 +126,7 @@ type Item struct {
 	Sum  checksum.Sum // of all bytes; zero if the listing has none
 	ETag string       // of the object; "" for a file
 	Want checksum.Sum // the copy must have it; zero allows any
-	Dir  bool         // the item is a directory; its contents are other items
+	Dir  bool         // the item is a directory; its contents are other items. With Err, it may be one that cannot be listed
 	Err  error        // why the item cannot be copied; nil if it can
 	Link bool         // the item is a symbolic link, and links are skipped
 }

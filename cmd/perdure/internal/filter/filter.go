@@ -161,6 +161,19 @@ func (r *Rules) Chosen(rel string) bool {
 	return len(r.rules) == 0 || !r.rules[0].include
 }
 
+// Without reports whether Chosen is false for all files below a directory. If it cannot be known, it is false.
+func (r *Rules) Without(dir string) bool {
+	for _, rule := range slices.Backward(r.rules) {
+		switch {
+		case rule.include:
+			return false // it may match a file below
+		case rule.matches(dir) || rule.matches(dir+"/x") && strings.HasSuffix(rule.pattern, "/*"):
+			return true
+		}
+	}
+	return false
+}
+
 // matches reports whether the pattern matches a path, or a directory above it.
 func (r rule) matches(rel string) bool {
 	for end := len(rel); end >= 0; end = strings.LastIndexByte(rel[:end], '/') {

@@ -35,16 +35,7 @@ func TestChosen(t *testing.T) {
 		{"-.git", "git x.git", ".git .git/config sub/.git/HEAD"},
 		{"-* +/d/** -*.tmp", "d/a d/e/a", "a d/a.tmp d"},
 	} {
-		var r filter.Rules
-		for rule := range strings.FieldsSeq(row.rules) {
-			add := r.Include
-			if rule[0] == '-' {
-				add = r.Exclude
-			}
-			if err := add(rule[1:]); err != nil {
-				t.Fatal(err)
-			}
-		}
+		r := rulesOf(t, row.rules)
 		for want, names := range map[bool]string{true: row.chosen, false: row.not} {
 			for name := range strings.FieldsSeq(names) {
 				if r.Chosen(name) != want {
@@ -53,6 +44,52 @@ func TestChosen(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A directory is without chosen files only if it is certain.
+func TestWithout(t *testing.T) {
+	for _, row := range []struct {
+		rules string // as in TestChosen
+		yes   string
+		no    string
+	}{
+		{"", "", "a"},
+		{"-tmp/", "tmp d/tmp tmp/e", "a tmpx"},
+		{"-tmp/**", "tmp d/tmp", "a"},
+		{"-/tmp", "tmp tmp/e", "d/tmp"},
+		{"-*", "a a/b", ""},
+		{"-*.csv", "a.csv", "a"},
+		{"-tmp/*.csv", "", "tmp"},
+		{"-* +*.csv", "", "a"},
+		{"+*.csv", "", "a a.csv"},
+		{"+*.csv -tmp/", "tmp", "a"},
+		{"-tmp/ +/tmp/a", "", "tmp other"},
+	} {
+		r := rulesOf(t, row.rules)
+		for want, dirs := range map[bool]string{true: row.yes, false: row.no} {
+			for dir := range strings.FieldsSeq(dirs) {
+				if r.Without(dir) != want {
+					t.Errorf("%q: without(%q) is %v, want %v", row.rules, dir, !want, want)
+				}
+			}
+		}
+	}
+}
+
+// rulesOf returns rules of patterns: + includes, - excludes.
+func rulesOf(t *testing.T, text string) *filter.Rules {
+	t.Helper()
+	var r filter.Rules
+	for rule := range strings.FieldsSeq(text) {
+		add := r.Include
+		if rule[0] == '-' {
+			add = r.Exclude
+		}
+		if err := add(rule[1:]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return &r
 }
 
 // matches is a naive twin: whether a pattern of stars and letters matches a path, or a directory above it.
@@ -115,6 +152,9 @@ func TestTwin(t *testing.T) {
 		}
 		if got := !rules.Chosen(rel); got != matches(pattern, rel) {
 			t.Fatalf("%q matches %q: %v, want %v", pattern, rel, got, !got)
+		}
+		if below := rel + "/" + words([]string{"a", "b", "ab", "x"}); rules.Without(rel) && rules.Chosen(below) {
+			t.Fatalf("exclude %q chooses %q, which Without(%q) denies", pattern, below, rel)
 		}
 	}
 }

@@ -21,9 +21,22 @@ const MaxDelete = 1000
 // errDisorder is the error of a listing by which nothing can be deleted.
 var errDisorder = errors.New("nothing is deleted: the store lists its objects out of order")
 
+// errReplaced is the error of a directory by which nothing can be deleted.
+var errReplaced = errors.New("nothing is deleted: another directory was moved or mounted there during the copy")
+
+// errEmptied is the error of a source that has lost its files, such as a directory that is no longer mounted.
+var errEmptied = errors.New("nothing is deleted: SRC had files when the copy began, and now has none")
+
 // prune deletes the files that the destination has and the source has not. Both are listed again, after all files were
 // copied, so that what appeared meanwhile stays.
 func (r *run) prune(ctx context.Context) error {
+	r.pruning = true
+	if err := r.ready(ctx); err != nil {
+		return err
+	}
+	if r.To == nil && r.dir == nil {
+		return nil // a dry run, and DST does not exist
+	}
 	extra, total, err := r.extra(ctx)
 	if err != nil {
 		return err
@@ -54,9 +67,31 @@ func (r *run) prune(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
+// ready opens what was not opened because there was nothing to copy. It returns an error if the directory has been replaced.
+func (r *run) ready(ctx context.Context) error {
+	if r.From == nil && !r.connected {
+		if err := r.connect(ctx); err != nil {
+			return err
+		}
+	}
+	if r.To == nil && r.dir == nil {
+		if err := r.begin(); err != nil {
+			return endpoint.Explain("write", r.Dir, endpoint.Denied(err))
+		}
+	}
+	if r.dir == nil {
+		return nil
+	}
+	if same, err := r.dir.Current(); err != nil || !same {
+		return endpoint.Explain("read", r.Dir, cmp.Or(err, errReplaced))
+	}
+	return nil
+}
+
 // extra returns the files that the destination has and the source has not, and how many the destination has.
 func (r *run) extra(ctx context.Context) (extra []string, total int, err error) {
 	var from, to listing
+	had := r.listed.Load()+r.unchosen.Load() > 0
 	has, end, err := r.names(r.side(ctx, r.From, r.Links, &from))
 	if err != nil {
 		return nil, 0, r.unread(r.From, err)
@@ -78,13 +113,20 @@ func (r *run) extra(ctx context.Context) (extra []string, total int, err error) 
 			extra = append(extra, i.Rel)
 		}
 	}
+	return extra, total, r.doubt(ctx, had && !from.begun, from.disorder || to.disorder)
+}
+
+// doubt returns an error if nothing can be deleted by the two listings.
+func (r *run) doubt(ctx context.Context, emptied, disorder bool) error {
 	switch {
 	case ctx.Err() != nil: // a listing may have ended early
-		return nil, 0, context.Cause(ctx)
-	case from.disorder || to.disorder:
-		return nil, 0, errDisorder
+		return context.Cause(ctx)
+	case disorder:
+		return errDisorder
+	case emptied:
+		return endpoint.Explain("read", r.source(), errEmptied)
 	}
-	return extra, total, nil
+	return nil
 }
 
 // side lists the chosen files of one side: of a store, or of the directory if store is nil. A file that cannot be listed is an
@@ -96,7 +138,8 @@ func (r *run) side(ctx context.Context, store endpoint.Endpoint, links Links, l 
 	}
 	return func(yield func(endpoint.Item, error) bool) {
 		for i, err := range list {
-			if err == nil && errors.Is(i.Err, errSpecial) || err == nil && !r.chosen(i.Rel) {
+			l.begun = l.begun || err == nil
+			if err == nil && errors.Is(i.Err, errSpecial) || err == nil && !r.chosen(i) {
 				continue
 			}
 			if !yield(i, cmp.Or(err, i.Err)) {

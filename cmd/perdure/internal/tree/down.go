@@ -50,10 +50,11 @@ func (r *run) listDown(ctx context.Context) error {
 		if err != nil {
 			return r.unlisted(r.From, err)
 		}
+		chosen := r.chosen(i)
 		if i.Err == nil {
 			i.Err = r.legal(i)
 		}
-		if r.chosen(i.Rel) && !r.send(ctx, item{Item: i}) {
+		if chosen && !r.send(ctx, item{Item: i}) {
 			break
 		}
 	}

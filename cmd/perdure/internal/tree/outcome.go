@@ -130,12 +130,17 @@ var errEmpty = errors.New("nothing to copy: check the spelling, or use --allow-e
 // errUnchosen is the error of a source of which no file is chosen.
 var errUnchosen = errors.New("--include and --exclude leave nothing to copy: check the patterns, or use --allow-empty")
 
+// source returns the source for errors.
+func (r *run) source() string {
+	if r.From != nil {
+		return r.From.String()
+	}
+	return r.Dir
+}
+
 // end returns the error of the job. cause is why the job stopped, unlisted why the listing is incomplete, or nil.
 func (r *run) end(cause, unlisted error) error {
-	total, source := r.summary.Total(), r.Dir
-	if r.From != nil {
-		source = r.From.String()
-	}
+	total, source := r.summary.Total(), r.source()
 	switch {
 	case cause != nil:
 		return r.stopped(cause, r.cut.Load() || unlisted != nil)
@@ -167,8 +172,8 @@ func (r *run) failed() error {
 		names += fmt.Sprintf(" and %d more", more)
 	}
 	what := "copied"
-	if r.summary.Deleted > 0 {
-		what = "deleted" // which begins when all files are copied
+	if r.pruning {
+		what = "deleted"
 	}
 	return &exit.Error{Code: code, Err: fmt.Errorf("%d of %d files were not %s: %s", r.summary.Failed, r.summary.Total(), what, names)}
 }

@@ -46,6 +46,7 @@ type Job struct {
 	Reserved   string    // path of a file that no object is copied to, such as the manifest; "" means none
 
 	Chosen    func(rel string) bool // the files that are meant, on both sides; nil means all
+	Without   func(rel string) bool // Chosen chooses no file below that directory; set with Chosen
 	AllowNone bool                  // it is no failure if Chosen chooses none of the files
 	DryRun    bool                  // change nothing: the entries say what would be done, and why
 	Delete    bool                  // if all files are copied, delete those that the destination has and the source has not
@@ -93,6 +94,8 @@ type run struct {
 	out   atomic.Bool             // a failure concerns all files
 	cut   atomic.Bool             // the listing is incomplete
 
+	connected bool // the stores are
+
 	listed, listedBytes atomic.Int64
 	unchosen            atomic.Int64
 	keys                atomic.Int64
@@ -106,6 +109,7 @@ type run struct {
 	summary   Summary  // guarded by mu, like the fields below
 	failures  []string // the first names in order
 	permanent bool     // a failure is permanent
+	pruning   bool     // the copies are complete
 }
 
 // Run copies. It returns nil if all files are copied or skipped. Its error has an exit code in package exit.
@@ -129,6 +133,7 @@ func (j *Job) Run(ctx context.Context) (Summary, error) {
 
 // connect connects the stores.
 func (r *run) connect(ctx context.Context) error {
+	r.connected = true
 	for as, e := range []endpoint.Endpoint{endpoint.Source: r.From, endpoint.Destination: r.To} {
 		if e == nil {
 			continue
@@ -165,9 +170,14 @@ func (r *run) run(ctx context.Context) (err error) {
 	return cmp.Or(err, r.failed())
 }
 
-// chosen reports whether a file is meant.
-func (r *run) chosen(rel string) bool {
-	if r.Chosen == nil || r.Chosen(rel) {
+// chosen reports whether a file is meant, or may be below a directory that cannot be listed.
+func (r *run) chosen(i endpoint.Item) bool {
+	switch {
+	case r.Chosen == nil:
+		return true
+	case i.Dir && i.Err != nil:
+		return !r.Without(i.Rel)
+	case r.Chosen(i.Rel):
 		return true
 	}
 	r.unchosen.Add(1)

@@ -58,7 +58,7 @@ func (r *run) listTo(ctx context.Context) error {
 			return endpoint.Explain("read", r.Dir, err)
 		case err != nil:
 			return r.unlisted(r.From, err)
-		case !r.chosen(i.Rel):
+		case !r.chosen(i):
 			continue
 		case m == nil:
 			if m, err = r.existing(ctx); err != nil {

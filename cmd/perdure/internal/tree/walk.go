@@ -121,17 +121,24 @@ func (w *walk) one(dir, rel string, e entry) bool {
 	case isLink && w.links == Skip:
 		item.Link = true
 	case isLink && w.links != Follow:
-		item.Err = errLink
+		item.Err, item.Dir = errLink, !leadsToFile(full)
 	case e.mode.IsDir():
 		more, err := w.in(full, item.Rel)
 		if err == nil || !more {
 			return more
 		}
-		item.Err = err // the walk continues with the next entry
+		item.Err, item.Dir = err, true // the walk continues with the next entry
 	default:
 		item.Size, item.Err = sizeOf(full, isLink)
+		item.Dir = item.Err != nil && isLink && !leadsToFile(full)
 	}
 	return w.yield(item)
+}
+
+// leadsToFile reports whether the target of a link is known not to be a directory.
+func leadsToFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && !info.IsDir()
 }
 
 // sizeOf returns the size of a regular file.
