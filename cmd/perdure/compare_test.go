@@ -10,6 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
@@ -55,11 +58,15 @@ func TestSizeOnly(t *testing.T) {
 func TestCompareUsage(t *testing.T) {
 	s := startTestServers(t)
 	dir := t.TempDir()
+	list := filepath.Join(dir, "list")
+	write(t, list, []byte(s.web.URL+"/a\n"))
 	for want, args := range map[string][]string{
-		"--size-only is for many files": {"copy", "a", "s3://bikes/a", "--size-only"},
-		"--no-cache is for many files":  {"copy", "a", "s3://bikes/a", "--no-cache"},
-		"--no-cache is for a directory": {"sync", "s3://bikes/a", "s3://bikes/b", "--no-cache"},
-		"--no-cache has no effect with": {"copy", "-r", dir, "s3://bikes/b", "--no-cache", "--size-only"},
+		"--size-only is for many files":   {"copy", "a", "s3://bikes/a", "--size-only"},
+		"--no-cache is for many files":    {"copy", "a", "s3://bikes/a", "--no-cache"},
+		"--no-cache is for a directory":   {"sync", "s3://bikes/a", "s3://bikes/b", "--no-cache"},
+		"cannot be used with --from-file": {"copy", "--from-file", list, "s3://bikes/b/", "--mtime"},
+		"--size-only and --mtime cannot":  {"copy", "-r", dir, "s3://bikes/b", "--mtime", "--size-only"},
+		"--no-cache has no effect with":   {"copy", "-r", dir, "s3://bikes/b", "--no-cache", "--size-only"},
 	} {
 		if code, log := inProcess(t, s, args...); code != 64 || !strings.Contains(log, want) {
 			t.Errorf("%q: code %d: %s, want %q", args, code, log, want)
@@ -118,4 +125,73 @@ func TestObjectsInPartsBetweenStores(t *testing.T) {
 	if code != 0 || !strings.Contains(log, "to/equal (same checksum)") || !strings.Contains(log, "to/other (no checksum to compare)") {
 		t.Errorf("code %d: %s", code, log)
 	}
+}
+
+// With --mtime, objects have the times of files, files get those of objects, and what has the same size and time is the same,
+// in each direction. If the times differ, or an object has none, the checksums decide.
+func TestModTimes(t *testing.T) {
+	s := startTestServers(t)
+	dir, back := t.TempDir(), filepath.Join(t.TempDir(), "back")
+	at := time.Date(2024, 1, 2, 3, 4, 5, 123456700, time.UTC)
+	names := []string{"small", "deep/large"}
+	treeOf{"small": "first", "deep/large": string(generated(20 << 20))}.put(t, s, dir)
+	setTime := func(dir string, when time.Time) {
+		t.Helper()
+		for _, name := range names {
+			if err := os.Chtimes(filepath.Join(dir, name), when, when); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	sync := func(from, to, want string, more ...string) {
+		t.Helper()
+		code, log := inProcess(t, s, append([]string{"sync", from, to, "--mtime"}, more...)...) // without the cache of an earlier run
+		if code != 0 || strings.Count(log, want) == 0 || len(more) > 0 && strings.Count(log, want) != len(names) {
+			t.Errorf("%s to %s: code %d: %s, want %q", from, to, code, log, want)
+		}
+	}
+	setTime(dir, at)
+	sync(dir, "s3://bikes/raw", "Copied 2 files")
+	for _, name := range names {
+		head, err := s.client().HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: aws.String("bikes"), Key: aws.String("raw/" + name)})
+		if err != nil || head.Metadata["mtime"] != "1704164645.1234567" {
+			t.Errorf("%s: %+v, %v", name, head, err)
+		}
+	}
+	sync(dir, "s3://bikes/raw", "(same size and time)", "--dry-run")
+	treeOf{"small": "FIRST"}.put(t, s, dir) // the time is taken at its word
+	setTime(dir, at)
+	sync(dir, "s3://bikes/raw", "Copied 0 files")
+	treeOf{"small": "first"}.put(t, s, dir)
+	setTime(dir, at.Add(time.Hour))
+	sync(dir, "s3://bikes/raw", "(same checksum)", "--dry-run")
+
+	for _, want := range []string{"Copied 2 files", "Copied 0 files", "Copied 0 files"} {
+		sync("s3://bikes/raw", back, want)
+		for _, name := range names {
+			info, err := os.Stat(filepath.Join(back, name))
+			if err != nil || !info.ModTime().Equal(at) {
+				t.Errorf("%s: %v, %v, want %v", name, info.ModTime(), err, at)
+			}
+		}
+		setTime(back, at.Add(time.Hour)) // the next run sets the time again
+	}
+	setTime(back, at)
+	sync("s3://bikes/raw", back, "(same size and time)", "--dry-run")
+	sync("s3://bikes/raw", "s3://bikes/copy", "Copied 2 files")
+	client := s.client()
+	for _, prefix := range []string{"copy/", "raw/"} { // objects that differ, of one time in seconds, as of s3fs
+		for _, name := range names {
+			if _, err := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("bikes"), Key: aws.String(prefix + name), Body: strings.NewReader(prefix[:3] + "!"), Metadata: map[string]string{"mtime": "1704164645"}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	sync("s3://bikes/raw", "s3://bikes/copy", "(same size and time)", "--dry-run")
+	for _, name := range names {
+		if err := s.store.Store("bikes", "copy/"+name, []byte("cop?")); err != nil { // without a time
+			t.Fatal(err)
+		}
+	}
+	sync("s3://bikes/raw", "s3://bikes/copy", "(other checksum)", "--dry-run")
 }

@@ -7,8 +7,8 @@ const syncText = `Make DST have the files of SRC, through failures.
 
 SRC is a directory and DST is s3://BUCKET/PREFIX, or the reverse, or both are s3://BUCKET/PREFIX. sync copies
 as perdure copy -r does: what DST has with the same size and checksum is skipped, each file is verified, and
-a second run does only what is left. From store to store, the store itself copies, unless --endpoint-url-dst
-or --profile-dst names another one.
+a second run does only what is left, and reads only files that have changed. From store to store, the store
+itself copies, unless --endpoint-url-dst or --profile-dst names another one.
 
 With --delete, files that DST has and SRC has not are deleted at the end. Nothing is deleted if a file could
 not be copied, or if either side could not be listed to its end; nor if more than 1000 files, or more than

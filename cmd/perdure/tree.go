@@ -148,6 +148,9 @@ func (f *copyFlags) checkTree(t sources.Plan) error {
 	if t.From != nil && !below && tree.Links(f.links) == tree.Follow {
 		return exit.UsageError(errors.New("--links follow is for links below SRC: no file is written through a link below DST"))
 	}
+	if f.several.list != "" && (f.compare.sizeOnly || f.compare.modTimes) {
+		return exit.UsageError(errors.New("--size-only and --mtime cannot be used with --from-file: what an earlier run copied is known"))
+	}
 	return f.compare.check(t.Tree)
 }
 

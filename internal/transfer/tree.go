@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/private"
 )
@@ -94,6 +95,17 @@ func (t *Tree) Mkdir(rel string) error {
 		t.release(d)
 	}
 	return err
+}
+
+// SetTime sets the modification time of the file at that path. It does not follow a link out of the tree.
+func (t *Tree) SetTime(rel string, modified time.Time) error {
+	dir, name := path.Split(rel)
+	d, err := t.open(path.Clean(dir), false)
+	if err != nil {
+		return err
+	}
+	defer t.release(d)
+	return d.root.Chtimes(name, time.Time{}, modified)
 }
 
 // Remove removes the file or the link at that path, and then the directories above it that have become empty. A missing file is

@@ -98,6 +98,7 @@ type Info struct {
 	Size     int64        // in bytes; -1 if it is unknown before the end
 	Checksum checksum.Sum // of all bytes; zero if it is unknown
 	ETag     string       // of an object, only from Stat
+	Modified time.Time    // of the file that an object was, only from Stat; zero if it is unknown
 
 	Inconclusive bool // a mismatch of Checksum does not prove that the bytes differ
 }

@@ -32,6 +32,9 @@ func (p *put) Close() string           { return p.left }
 func (p *put) Put(ctx context.Context, in *Input) (stored Stored, err error) {
 	settings := &p.copy.Session.Settings
 	o := objects.PutOptions{Attributes: in.Override(settings.Attributes), ACL: types.ObjectCannedACL(settings.ACL)}
+	if p.copy.Session.ModTimes && in.File != nil {
+		o.Metadata = withModTime(o.Metadata, in.Modified)
+	}
 	var body io.Reader
 	if in.File == nil {
 		body = watch(ctx, in, p.copy.Want, p.copy.progress)

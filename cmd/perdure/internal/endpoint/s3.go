@@ -39,6 +39,8 @@ type Object struct {
 	endpoint string // URL of the store; "" is AWS
 	profile  string // of the credentials; "" is the environment's
 	version  string // of the object; "" means the current one
+
+	read func() objects.Object // of the last Getter; nil before
 }
 
 func parseObject(field, text string) (Endpoint, error) {
@@ -167,7 +169,7 @@ func (o *Object) Stat(ctx context.Context) (Info, error) {
 		return Info{}, err
 	}
 	sum, _ := checksum.Parse(object.Checksum) // the zero Sum if it cannot be parsed
-	return Info{Size: object.Size, Checksum: sum, ETag: object.ETag}, nil
+	return Info{Size: object.Size, Checksum: sum, ETag: object.ETag, Modified: modTime(object.Metadata)}, nil
 }
 
 // Open requests the object.
@@ -183,7 +185,17 @@ func (o *Object) Getter() (transfer.Getter, string) {
 		return nil, ""
 	}
 	g := newS3(o.store, o.bucket, o.key, objects.GetOptions{VersionID: o.version})
+	o.read = g.Object
 	return g, g.Source()
+}
+
+// Received returns the ETag and the modification time of the object that the last Getter has requested.
+func (o *Object) Received() (etag string, modified time.Time) {
+	if o.read == nil {
+		return "", time.Time{}
+	}
+	object := o.read()
+	return object.ETag, modTime(object.Metadata)
 }
 
 // Create returns a target that uploads.

@@ -47,6 +47,7 @@ type Session struct {
 	BandwidthText string  // Bandwidth as given
 
 	Parallel int  // requests for one large file or object at a time; 0 means DefaultParallel
+	ModTimes bool // objects get the modification times of files as metadata
 	NoResume bool // start from scratch, and keep nothing to resume from
 
 	Stdin, Stdout *os.File // for the address -

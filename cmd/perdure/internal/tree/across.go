@@ -80,6 +80,16 @@ func (r *run) sameObject(ctx context.Context, i item, from, to endpoint.Endpoint
 	case i.exists && !sums.ETag(i.ETag).IsZero() && strings.Trim(i.ETag, `"`) == strings.Trim(i.existing.ETag, `"`):
 		return equalSum(describe(i.Item))
 	}
+	v := r.requested(ctx, from, to)
+	if v.why == noSum && !i.Sum.IsZero() && !i.existing.Sum.IsZero() {
+		v.why = otherSum // the MD5s in the listings differ
+	}
+	return v
+}
+
+// requested compares two objects by their sizes, by their modification times if ModTimes is set, and by their checksums. It
+// takes a request each.
+func (r *run) requested(ctx context.Context, from, to endpoint.Endpoint) verdict {
 	a, err := from.Stat(ctx)
 	if err != nil {
 		return differs(noSum) // the copy reports the error
@@ -90,6 +100,8 @@ func (r *run) sameObject(ctx context.Context, i item, from, to endpoint.Endpoint
 		return differs(missing)
 	case a.Size != b.Size || r.SizeOnly:
 		return bySize(a.Size == b.Size)
+	case r.Session.ModTimes && endpoint.SameTime(a.Modified, b.Modified):
+		return verdict{same: true, why: sameTime}
 	}
 	return compareSums(a.Checksum, b.Checksum)
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/sums"
@@ -17,6 +18,8 @@ type verdict struct {
 	same bool
 	sum  string // by which they are the same; "" if none was compared
 	why  string // same is what it is
+
+	time time.Time // that the object has as metadata and the file has not; zero means it is unknown, or the same
 }
 
 // The reasons of a verdict.
@@ -28,13 +31,14 @@ const (
 
 	sameSum  = "same checksum"
 	sameSize = "same size"
+	sameTime = "same size and time"
 )
 
-func equalSum(sum string) verdict { return verdict{true, sum, sameSum} }
+func equalSum(sum string) verdict { return verdict{same: true, sum: sum, why: sameSum} }
 func differs(why string) verdict  { return verdict{why: why} }
 func bySize(equal bool) verdict {
 	if equal {
-		return verdict{true, "", sameSize}
+		return verdict{same: true, why: sameSize}
 	}
 	return differs(otherSize)
 }
@@ -51,24 +55,22 @@ func (r *run) same(ctx context.Context, f *os.File, i item, place endpoint.Endpo
 	if err != nil || isListed && info.Size() != listed.Size {
 		return differs(otherSize)
 	}
-	c := comparison{f, r.Sums.File(i.Rel, info), info.Size()}
-	switch {
-	case !isListed:
-	case r.SizeOnly:
-		return bySize(true)
-	case c.cached.Has(sums.ETag(listed.ETag)) || c.has(ctx, listed.Sum):
-		return equalSum(describe(listed))
+	c := comparison{f, info, r.Sums.File(i.Rel, info)}
+	if v := r.inListing(ctx, c, listed); isListed && v.same {
+		return v
 	}
 	known, err := place.Stat(ctx)
 	switch {
 	case err != nil: // the copy reports the error
 		return differs(missing)
-	case known.Size != c.size || r.SizeOnly:
-		return bySize(known.Size == c.size)
-	case known.Checksum.IsZero() && listed.Sum.IsZero():
-		return differs(noSum)
+	case known.Size != info.Size() || r.SizeOnly:
+		return bySize(known.Size == info.Size())
+	case r.Session.ModTimes && endpoint.SameTime(info.ModTime(), known.Modified):
+		return verdict{same: true, why: sameTime}
 	}
-	return c.object(ctx, known)
+	v := r.byObject(ctx, c, listed, known)
+	v.time = known.Modified
+	return v
 }
 
 // listedObject returns the object of an item as a listing has it, and whether one has.
@@ -83,10 +85,34 @@ func (r *run) listedObject(ctx context.Context, i item, place endpoint.Endpoint)
 	return i.Described(info), true, err
 }
 
-// object compares the file with the checksum of the object.
-func (c comparison) object(ctx context.Context, known endpoint.Info) verdict {
+// inListing compares a file with an object of the same size by what its listing says. If ModTimes is set, that is only whether
+// the cache knows the ETag: the modification time of an object takes a request, but reads nothing.
+func (r *run) inListing(ctx context.Context, c comparison, listed endpoint.Item) verdict {
+	modTimes := r.Session.ModTimes
+	switch {
+	case r.SizeOnly:
+		return bySize(true)
+	case modTimes && r.To == nil: // the file gets the time of the object
+		return verdict{}
+	case c.cached.Has(sums.ETag(listed.ETag)) || !modTimes && c.has(ctx, listed.Sum):
+		return equalSum(describe(listed))
+	}
+	return verdict{}
+}
+
+// byObject compares a file with the checksum of an object, and with its ETag, if inListing has not.
+func (r *run) byObject(ctx context.Context, c comparison, listed endpoint.Item, known endpoint.Info) verdict {
+	if r.Session.ModTimes {
+		listed = listed.Described(known)
+		if c.cached.Has(sums.ETag(listed.ETag)) || c.has(ctx, listed.Sum) {
+			return equalSum(describe(listed))
+		}
+	}
 	sum := known.Checksum
-	if !c.cached.Has(sums.Of(sum)) && !c.has(ctx, sum) {
+	switch {
+	case sum.IsZero() && listed.Sum.IsZero():
+		return differs(noSum)
+	case !c.cached.Has(sums.Of(sum)) && !c.has(ctx, sum):
 		return differs(otherSum)
 	}
 	c.remember(sums.ETag(known.ETag)) // so that the next run needs no request
@@ -104,8 +130,8 @@ func describe(listed endpoint.Item) string {
 // A comparison is that of one file with an object.
 type comparison struct {
 	file   *os.File
+	info   os.FileInfo // before it was read
 	cached sums.File
-	size   int64
 }
 
 // has reads the file and reports whether it has the checksum.
@@ -126,7 +152,7 @@ func (c comparison) remember(sum sums.Sum) {
 
 func (c comparison) read(ctx context.Context, sum checksum.Sum) bool {
 	h := sum.New()
-	buffer := make([]byte, min(256<<10, c.size+1)) // one more, to see the end
+	buffer := make([]byte, min(256<<10, c.info.Size()+1)) // one more, to see the end
 	for at := int64(0); ctx.Err() == nil; {
 		n, err := c.file.ReadAt(buffer, at)
 		_, _ = h.Write(buffer[:n])

@@ -10,7 +10,9 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
+	"github.com/seed-0f2c7998/perdure/awsretry/objects"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
@@ -195,7 +197,7 @@ func (r *run) down(ctx context.Context, i item) (Entry, error) {
 			return Entry{}, failed
 		}
 		if v.same {
-			return r.skipped(i, v), nil
+			return r.skipped(i, v), r.setTime(i, path, v.time)
 		}
 		why = v.why
 	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission): // a file that cannot be read is replaced
@@ -211,8 +213,37 @@ func (r *run) down(ctx context.Context, i item) (Entry, error) {
 	}
 	if err == nil {
 		r.remember(i, got)
+		err = r.arrived(i, path, from, got)
 	}
 	return r.copied(got, why, err)
+}
+
+// arrived gives a file that was copied the modification time of its object, if ModTimes is set, and remembers its checksum.
+func (r *run) arrived(i item, path string, from endpoint.Endpoint, got endpoint.Stored) error {
+	o, ok := from.(interface{ Received() (string, time.Time) })
+	if !ok {
+		return nil
+	}
+	etag, modified := o.Received()
+	if err := r.setTime(i, path, modified); err != nil {
+		return err
+	}
+	if info, err := os.Lstat(path); err == nil && got.Verified != "" && got.Verified != string(objects.VerifiedBySize) {
+		got.ETag = etag
+		r.learn(r.Sums.File(i.Rel, info), path, got)
+	}
+	return nil
+}
+
+// setTime gives a file the modification time of its object, if ModTimes is set and the time is known.
+func (r *run) setTime(i item, path string, modified time.Time) error {
+	if !r.Session.ModTimes || modified.IsZero() || r.DryRun {
+		return nil
+	}
+	if err := r.dir.SetTime(i.Rel, modified); err != nil {
+		return endpoint.Explain("set the time of", path, err)
+	}
+	return nil
 }
 
 // inTheWay returns the outcome of an item whose path is a link or a directory.

@@ -65,7 +65,7 @@ func byRecord(ctx context.Context, k Known) (verdict, error) {
 	case !current:
 		return differs(changed), nil
 	}
-	return verdict{true, k.Checksum, "not changed in SRC"}, nil
+	return verdict{same: true, sum: k.Checksum, why: "not changed in SRC"}, nil
 }
 
 // sameFile compares a file of the destination and an item: by the checksum that it must have, by the record of an earlier run, or
@@ -79,7 +79,7 @@ func (r *run) sameFile(ctx context.Context, f *os.File, i item, from endpoint.En
 	if err != nil {
 		return differs(otherSize), nil //nolint:nilerr // the file is replaced
 	}
-	c := comparison{f, r.Sums.File(i.Rel, info), info.Size()}
+	c := comparison{f, info, r.Sums.File(i.Rel, info)}
 	has := func(sum checksum.Sum) bool { return c.cached.Has(sums.Of(sum)) || c.has(ctx, sum) }
 	if !i.Want.IsZero() {
 		if has(i.Want) {
@@ -91,7 +91,7 @@ func (r *run) sameFile(ctx context.Context, f *os.File, i item, from endpoint.En
 	if !ok {
 		return differs(noSum), nil
 	}
-	if sum, err := checksum.Parse(k.Checksum); err != nil || k.Bytes != c.size || !has(sum) {
+	if sum, err := checksum.Parse(k.Checksum); err != nil || k.Bytes != info.Size() || !has(sum) {
 		return differs(otherSum), nil //nolint:nilerr // it is copied again
 	}
 	return byRecord(ctx, k)
