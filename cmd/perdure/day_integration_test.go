@@ -67,6 +67,10 @@ func api(t *testing.T) *httptest.Server {
 	})
 	mux.HandleFunc("/months/", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("ETag", `"1"`)
+		if r.Header.Get("If-None-Match") == `"1"` {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
 		respond(w, []byte(strings.Repeat(r.URL.Path+"\n", 1000)))
 	})
 	server := httptest.NewServer(mux)
