@@ -193,7 +193,13 @@ func (a *app) prepare(f *policy.Flags, job *endpoint.Session, counts *metricsFil
 	})
 	job.Registry = new(circuit.Registry)
 	job.Resumed = meter.Resumed
-	job.Note = func(event, text string) { meter.Log.Info(text, "event", event) }
+	job.Note = func(event, text string) {
+		if event == endpoint.EventChanged {
+			meter.Log.Warn(text, "event", event)
+		} else {
+			meter.Log.Info(text, "event", event)
+		}
+	}
 	return func() {
 		a.dagster.RecordBreakers(job.Breakers())
 		counts.write(a, s.Store)

@@ -288,7 +288,7 @@ func TestMovingSource(t *testing.T) {
 		says   string
 	}{
 		{"shorter", 1, func(path string) error { return os.Truncate(path, 1000) }, "perdure: read %s: source changed during upload\n"},
-		{"longer", 0, func(path string) error { return os.Truncate(path, 30<<20) }, "INFO: %s changed while it was sent: the copy may mix old and new content\n"},
+		{"longer", 0, func(path string) error { return os.Truncate(path, 30<<20) }, "WARN: %s changed while it was sent: the copy may mix old and new content\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPairing(t, mib20())

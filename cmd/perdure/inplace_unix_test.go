@@ -236,7 +236,7 @@ func TestMovingSourceIsReported(t *testing.T) {
 	if err := errors.Join(first, changed, rest, c.Wait()); err != nil || n != 4<<20-1 {
 		t.Fatal(n, err, stderr.String())
 	}
-	if want := "INFO: " + src + " changed while it was read: the copy may mix old and new content\n"; !strings.Contains(stderr.String(), want) {
+	if want := "WARN: " + src + " changed while it was read: the copy may mix old and new content\n"; !strings.Contains(stderr.String(), want) {
 		t.Errorf("%s\nwant %s", stderr.String(), want)
 	}
 }

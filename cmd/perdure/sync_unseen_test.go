@@ -102,6 +102,22 @@ func TestSyncDeletesNothingBelowAnUnlistedDirectory(t *testing.T) {
 	}
 }
 
+// What DST has of a skipped link stays, as what is not chosen does.
+func TestSyncKeepsWhatIsBelowSkippedLinks(t *testing.T) {
+	s := startTestServers(t)
+	dir := t.TempDir()
+	treeOf{"a": "1", "z": "2"}.put(t, s, dir)
+	if err := os.Symlink(t.TempDir(), filepath.Join(dir, "sub")); err != nil {
+		t.Skip(err)
+	}
+	treeOf{"a": "1", "sub": "3", "sub-x/y": "4", "sub/b": "5", "sub/d/e": "6", "subx": "7"}.put(t, s, "s3://bikes/x")
+	want := treeOf{"a": "1", "sub": "3", "sub/b": "5", "sub/d/e": "6", "z": "2"}
+	code, log := inProcess(t, s, "sync", dir, "s3://bikes/x", "--delete", "--max-delete", "9", "--links", "skip")
+	if got := readSide(t, s, "s3://bikes/x"); code != 0 || !maps.Equal(got, want) {
+		t.Errorf("code %d, DST has %v, want %v\n%s", code, got, want, log)
+	}
+}
+
 // A SRC that goes away during the copy, as when it is no longer mounted, is not taken for one that has lost its files.
 func TestSyncDeletesNothingIfSourceGoesAway(t *testing.T) {
 	if runtime.GOOS == "windows" {

@@ -104,10 +104,13 @@ func (in *Input) changed() bool {
 	return err == nil && (now.Size() != in.Size || !now.ModTime().Equal(in.Modified))
 }
 
+// EventChanged is the event of a source that changed while it was read: the copy may be a mixture.
+const EventChanged = "changed"
+
 // moved notes that a file has changed while it was read.
 func (c *Copy) moved(in *Input, done string) {
 	if in.changed() {
-		c.Session.note("changed", c.From.String()+" changed while it was "+done+": the copy may mix old and new content")
+		c.Session.note(EventChanged, c.From.String()+" changed while it was "+done+": the copy may mix old and new content")
 	}
 }
 

@@ -25,7 +25,8 @@ const (
 
 // Reasons why a cache is not believed, as the end of a sentence.
 var (
-	errForeign = errors.New("is not a file of this user alone")
+	errForeign = errors.New("is not a file of this user alone, or its directory is not")
+	errClosed  = errors.New("cannot be opened")
 	errDamaged = errors.New("is damaged, or of another version of perdure")
 )
 
@@ -59,8 +60,11 @@ func read(dir, name string) ([]entry, error) {
 // open opens the directory of the caches, which must be this user's alone to write to.
 func open(dir string) (*os.Root, error) {
 	root, err := os.OpenRoot(dir)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, err
+	}
+	if err != nil {
+		return nil, errClosed
 	}
 	if info, err := root.Stat("."); err != nil || !private.Denies(info, 0o022) {
 		_ = root.Close()

@@ -25,7 +25,7 @@ func TestForeignCache(t *testing.T) {
 		if err := errors.Join(os.Rename(path, good), plant(good, path)); err != nil {
 			t.Fatal(err)
 		}
-		if p.knows(md5) || len(p.warned) != 1 || !strings.HasSuffix(p.warned[0], "is not a file of this user alone") {
+		if p.knows(md5) || len(p.warned) != 1 || !strings.HasSuffix(p.warned[0], "is not a file of this user alone, or its directory is not: "+path) {
 			t.Errorf("%s: warned: %q", what, p.warned)
 		}
 		if p.learn(md5); !p.knows(md5) {

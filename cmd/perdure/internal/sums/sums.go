@@ -111,7 +111,7 @@ func Open(dir, path string, warn func(text string)) *Cache {
 	c := &Cache{dir: dir, name: hex.EncodeToString(sum[:16]) + ".sums", today: day(time.Now())}
 	prune(dir, time.Now().Add(-unused))
 	if c.known, err = read(dir, c.name); err != nil {
-		warn("The checksums of the files in " + path + " are computed again: the cache of the last run " + err.Error())
+		warn("The checksums of the files in " + path + " are computed again: the cache of the last run " + err.Error() + ": " + filepath.Join(dir, c.name))
 	}
 	return c
 }

@@ -183,7 +183,7 @@ func TestDamagedCache(t *testing.T) {
 		if p.knows(md5) {
 			t.Fatalf("%q is believed", text)
 		}
-		if len(p.warned) != 1 || !strings.HasSuffix(p.warned[0], "the cache of the last run is damaged, or of another version of perdure") {
+		if len(p.warned) != 1 || !strings.HasSuffix(p.warned[0], "the cache of the last run is damaged, or of another version of perdure: "+p.cache()) {
 			t.Fatalf("warned of %q: %q", text, p.warned)
 		}
 	}

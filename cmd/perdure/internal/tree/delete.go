@@ -109,7 +109,7 @@ func (r *run) extra(ctx context.Context) (extra []string, total int, err error) 
 		if err != nil {
 			return nil, 0, r.unread(r.From, err)
 		}
-		if !found {
+		if !found && !from.belowLink(i.Rel) {
 			extra = append(extra, i.Rel)
 		}
 	}
@@ -139,6 +139,9 @@ func (r *run) side(ctx context.Context, store endpoint.Endpoint, links Links, l 
 	return func(yield func(endpoint.Item, error) bool) {
 		for i, err := range list {
 			l.begun = l.begun || err == nil
+			if i.Link {
+				l.skipped(i.Rel)
+			}
 			if err == nil && errors.Is(i.Err, errSpecial) || err == nil && !r.chosen(i) {
 				continue
 			}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"iter"
+	"path"
 	"slices"
 	"strings"
 
@@ -16,7 +17,8 @@ const window = 4_000
 // A listing is a store's listing with each Rel once, and in order up to the first item out of order. All later items are
 // buffered and sorted.
 type listing struct {
-	disorder bool // an item was out of order
+	disorder bool            // an item was out of order
+	links    map[string]bool // the Rels of skipped links
 
 	last   string          // the greatest Rel so far
 	begun  bool            // last is set
@@ -54,6 +56,24 @@ func (l *listing) ordered(list iter.Seq2[endpoint.Item, error]) iter.Seq2[endpoi
 			}
 		}
 	}
+}
+
+// skipped remembers a link that is skipped.
+func (l *listing) skipped(rel string) {
+	if l.links == nil {
+		l.links = make(map[string]bool)
+	}
+	l.links[rel] = true
+}
+
+// belowLink reports whether a Rel is below a link that was skipped.
+func (l *listing) belowLink(rel string) bool {
+	for above := path.Dir(rel); above != "." && above != "/"; above = path.Dir(above) {
+		if l.links[above] {
+			return true
+		}
+	}
+	return false
 }
 
 func (l *listing) remember(rel string) {
