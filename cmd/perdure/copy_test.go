@@ -318,3 +318,13 @@ func mustCopy(t *testing.T, from, to string) {
 		t.Fatalf("copy %s %s: exit code %d\n%s", from, to, code, text)
 	}
 }
+
+func write(t *testing.T, path string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// secret is what must be in nothing that the command writes.
+const secret = "hunter2"

@@ -40,13 +40,6 @@ func newPairing(t *testing.T, content []byte) *pairing {
 	return p
 }
 
-func write(t *testing.T, path string, content []byte) {
-	t.Helper()
-	if err := os.WriteFile(path, content, 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // run runs the command and checks its code, and returns what it says.
 func (p *pairing) run(t *testing.T, want int, args ...string) string {
 	t.Helper()

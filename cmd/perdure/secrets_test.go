@@ -16,9 +16,6 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/secrettest"
 )
 
-// secret is what must be in nothing that the command writes.
-const secret = "hunter2"
-
 // A secretRun is a command that has secrets, and how it ends.
 type secretRun struct {
 	name    string
