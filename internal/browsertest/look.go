@@ -11,7 +11,7 @@ import (
 )
 
 //go:embed look.js
-var look string //nolint:gochecknoglobals // go:embed needs a variable
+var look string
 
 // Look opens the page at address, and returns what is wrong with it in each form in which it is shown: wide and narrow,
 // light, dark and printed. The page may request what own reports true for. If PERDURE_TEST_PAGES names a directory and
