@@ -19,7 +19,7 @@ func made(t *testing.T) string {
 	dir := t.TempDir()
 	perdure := filepath.Join(dir, "perdure")
 	compile := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", perdure, "./cmd/perdure")
-	compile.Dir, compile.Env = "../../..", append(os.Environ(), "GOWORK=")
+	compile.Dir, compile.Env = "../../..", append(os.Environ(), "GOWORK=", "GOFLAGS=")
 	if out, err := compile.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
