@@ -42,7 +42,7 @@ def refused():
 
 for name, operation in {
     "put": lambda: s3.put_object(Bucket=bucket, Key="put", Body=body),
-    "put once": lambda: s3.put_object(Bucket=bucket, Key="once", Body=body, IfNoneMatch="*"),
+    "put once": lambda: s3.put_object(Bucket=bucket, Key="once", Body=body[:1024], IfNoneMatch="*"),
     "put refused": refused,
     "get": get,
     "head": lambda: s3.head_object(Bucket=bucket, Key="seed"),
