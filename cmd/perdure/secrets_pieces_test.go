@@ -212,12 +212,13 @@ func throughRedisStore(t *testing.T, l *listener, text string) {
 		o.Log, o.Sync = log, 10*time.Millisecond
 		fmt.Fprintf(&l.out, "%v %+v %#v\n", o, o, o)
 		store, err := redisstore.Open(o)
-		l.ended(err)
 		if err != nil {
+			l.ended(err)
 			continue
 		}
-		fmt.Fprintln(&l.out, store.Err(), store)
-		store.Close()
+		said := fmt.Sprintln(store.Err(), store)
+		store.Close() // which ends the goroutine that logs
+		l.out.WriteString(said)
 	}
 }
 
