@@ -206,7 +206,7 @@ func TestOddNamesOfSources(t *testing.T) {
 		s := newScene(t)
 		s.from(t, "s3", name, []byte("the object"))
 		s.from(t, "http", name, []byte("the page"))
-		for from, want := range map[string]string{"s3://bikes/" + name: "the object", s.web.URL + "/" + url.PathEscape(name): "the page"} {
+		for from, want := range map[string]string{"s3://bikes/" + strings.ReplaceAll(name, "*", `\*`): "the object", s.web.URL + "/" + url.PathEscape(name): "the page"} {
 			for _, kind := range []string{"file", "s3"} {
 				e := s.copies(t, "", from, s.to(kind, name))
 				if got := s.came(kind, name, e); e.code != 0 || string(got) != want {

@@ -49,8 +49,8 @@ func TestKilledAtTheLastRequest(t *testing.T) {
 					if got, _ := s.store.Object("bikes", "many/one"); !bytes.Equal(got, content) {
 						t.Errorf("%d other bytes", len(got))
 					}
-					if left := below(t, filepath.Join(s.home, "state")); len(left) > 0 || len(s.store.Uploads()) > 0 {
-						t.Errorf("%d files of state and uploads %v are left", len(left), s.store.Uploads())
+					if left := (&mortal{scene: s}).stateLeft(t); len(left) > 0 || len(s.store.Uploads()) > 0 {
+						t.Errorf("state %q and uploads %v are left", left, s.store.Uploads())
 					}
 				}
 			})
