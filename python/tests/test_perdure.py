@@ -356,4 +356,6 @@ def _server(status: int, headers: dict[str, str]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
+    # A shell starts what is in its background with SIGINT ignored, and programs inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     unittest.main()
