@@ -180,27 +180,22 @@ func (r *run) unread(store endpoint.Endpoint, err error) error {
 	return endpoint.Explain("read", r.Dir, err)
 }
 
-// remove deletes files of the destination, and yields each with its result.
+// remove deletes files of the destination, unless this is a dry run, and yields each with its result.
 func (r *run) remove(ctx context.Context, rels []string) iter.Seq2[string, error] {
+	if r.To != nil && !r.DryRun {
+		return r.To.Remove(ctx, rels)
+	}
 	return func(yield func(string, error) bool) {
-		switch {
-		case r.DryRun:
-			for _, rel := range rels {
-				if !yield(rel, nil) {
+		for _, rel := range rels {
+			var err error
+			if !r.DryRun {
+				if ctx.Err() != nil {
 					return
 				}
+				err = r.dir.Remove(rel)
 			}
-		case r.To != nil:
-			for rel, err := range r.To.Remove(ctx, rels) {
-				if !yield(rel, err) {
-					return
-				}
-			}
-		default:
-			for _, rel := range rels {
-				if ctx.Err() != nil || !yield(rel, r.dir.Remove(rel)) {
-					return
-				}
+			if !yield(rel, err) {
+				return
 			}
 		}
 	}
