@@ -7,6 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"time"
 )
 
 // The errors of a file that another user may have put in place.
@@ -88,4 +91,19 @@ func OpenPath(path string, create bool) (*os.File, error) {
 		err = &fs.PathError{Op: "open", Path: path, Err: ErrForeign}
 	}
 	return f, err
+}
+
+// Prune removes the regular files in dir that were last written before an instant and whose names have one of these suffixes.
+// The next call tries again to remove what cannot be removed.
+func Prune(dir string, before time.Time, suffixes ...string) {
+	entries, _ := os.ReadDir(dir) // an error means no files
+	for _, e := range entries {
+		name := e.Name()
+		if !slices.ContainsFunc(suffixes, func(suffix string) bool { return strings.HasSuffix(name, suffix) }) {
+			continue
+		}
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && info.ModTime().Before(before) {
+			_ = os.Remove(filepath.Join(dir, name))
+		}
+	}
 }

@@ -53,7 +53,7 @@ func openRecords(place string) *records {
 		return &records{}
 	}
 	dir := filepath.Join(filepath.Dir(cells), "urls")
-	prune(dir, time.Now().Add(-unused))
+	private.Prune(dir, time.Now().Add(-unused), ".jsonl")
 	sum := sha256.Sum256([]byte(place))
 	r := &records{path: filepath.Join(dir, hex.EncodeToString(sum[:16])+".jsonl"), known: make(map[string]row)}
 	if f, err := private.OpenPath(r.path, false); err == nil {
@@ -112,16 +112,6 @@ func (r *records) close() error {
 		return nil
 	}
 	return r.file.Close()
-}
-
-// prune removes the records that were written last before an instant.
-func prune(dir string, before time.Time) {
-	names, _ := filepath.Glob(filepath.Join(dir, "*.jsonl"))
-	for _, name := range names {
-		if info, err := os.Lstat(name); err == nil && info.Mode().IsRegular() && info.ModTime().Before(before) {
-			_ = os.Remove(name)
-		}
-	}
 }
 
 // Known returns what is recorded of an item.

@@ -8,9 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"strings"
-	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/private"
 )
@@ -135,15 +132,4 @@ func write(dir, name string, all []entry) error {
 		_ = root.Remove(draft)
 	}
 	return err
-}
-
-// prune removes the files that were last written before an instant.
-func prune(dir string, before time.Time) {
-	entries, _ := os.ReadDir(dir) // an error means no files
-	for _, e := range entries {
-		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && info.ModTime().Before(before) &&
-			(strings.HasSuffix(e.Name(), ".sums") || strings.HasSuffix(e.Name(), ".draft")) {
-			_ = os.Remove(filepath.Join(dir, e.Name())) // the next run tries again
-		}
-	}
 }

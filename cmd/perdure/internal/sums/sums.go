@@ -23,6 +23,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/hoststore"
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
+	"github.com/seed-0f2c7998/perdure/internal/private"
 )
 
 // A Sum is a checksum by the name of its kind. The zero Sum is none.
@@ -109,7 +110,7 @@ func Open(dir, path string, warn func(text string)) *Cache {
 	}
 	sum := sha256.Sum256([]byte(abs))
 	c := &Cache{dir: dir, name: hex.EncodeToString(sum[:16]) + ".sums", today: day(time.Now())}
-	prune(dir, time.Now().Add(-unused))
+	private.Prune(dir, time.Now().Add(-unused), ".sums", ".draft")
 	if c.known, err = read(dir, c.name); err != nil {
 		warn("The checksums of the files in " + path + " are computed again: the cache of the last run " + err.Error() + ": " + filepath.Join(dir, c.name))
 	}
