@@ -86,8 +86,6 @@ func openTable(dir string) (*table, error) {
 			if e, ok := errors.AsType[*fs.PathError](err); ok { // of a temporary name, which says nothing to a user
 				err = &fs.PathError{Op: "make", Path: filepath.Join(dir, fileName(cell.Version)), Err: e.Err}
 			}
-		} else if errors.Is(err, private.ErrReplaced) {
-			err = nil
 		}
 		if err != nil {
 			return nil, err

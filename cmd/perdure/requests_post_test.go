@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/seed-0f2c7998/perdure/internal/secrettest"
@@ -66,11 +67,11 @@ func TestPOST(t *testing.T) {
 	form := "grant_type=client_credentials&client_secret=" + secrettest.Password
 	path := fileWith(t, form)
 	const plain = "application/x-www-form-urlencoded"
-	fails := 0
-	how := ""
+	var fails atomic.Int32
+	var how atomic.Value
 	l := listen(t, func(w http.ResponseWriter, r *http.Request) {
-		if fails--; fails >= 0 {
-			switch how {
+		if fails.Add(-1) >= 0 {
+			switch how.Load() {
 			case "503":
 				w.WriteHeader(http.StatusServiceUnavailable)
 				_, _ = w.Write([]byte("busy with " + form))
@@ -88,7 +89,7 @@ func TestPOST(t *testing.T) {
 	})
 	for _, row := range []struct {
 		how      string
-		fails    int
+		fails    int32
 		args     string
 		code     int
 		requests int
@@ -107,7 +108,8 @@ func TestPOST(t *testing.T) {
 		{"503", 1, "--data|@" + path + "|--header|Idempotency-Key: 1", 0, 2, plain, "Retrying"},
 		{"cut", 1, "--data|@" + path + "|--header|Idempotency-Key: 1", 0, 2, plain, "Retrying"},
 	} {
-		how, fails = row.how, row.fails
+		how.Store(row.how)
+		fails.Store(row.fails)
 		to := filepath.Join(t.TempDir(), "out")
 		code, log := inProcess(t, s, append([]string{"copy", l.URL + "/x", to}, strings.Split(row.args, "|")...)...)
 		got := l.take()

@@ -29,10 +29,23 @@ func File(info fs.FileInfo) error {
 	return nil
 }
 
+// maxReplaced limits how often Open looks again at a file that other processes replace.
+const maxReplaced = 100
+
 // Open opens the file of that name if check accepts it, and returns check's error otherwise. It checks before it
-// opens, because opening a device may have effects. If the file was replaced meanwhile, the error wraps
+// opens, because opening a device may have effects. If the file was replaced meanwhile, as processes do that write
+// a draft and rename it, Open checks and opens the new one; if that happens again and again, the error wraps
 // [ErrReplaced].
-func Open(root *os.Root, name string, flags int, check func(fs.FileInfo) error) (*os.File, error) {
+func Open(root *os.Root, name string, flags int, check func(fs.FileInfo) error) (f *os.File, err error) {
+	for range maxReplaced {
+		if f, err = open(root, name, flags, check); !errors.Is(err, ErrReplaced) {
+			break
+		}
+	}
+	return f, err
+}
+
+func open(root *os.Root, name string, flags int, check func(fs.FileInfo) error) (*os.File, error) {
 	before, err := root.Lstat(name)
 	if err == nil {
 		err = check(before)

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -21,9 +23,9 @@ var traps = map[string]struct {
 	want error
 }{
 	"another file":   {func(path string) error { return os.WriteFile(path, []byte("other"), 0o600) }, private.ErrReplaced},
-	"a FIFO":         {func(path string) error { return syscall.Mkfifo(path, 0o600) }, private.ErrReplaced},
-	"a directory":    {func(path string) error { return os.Mkdir(path, 0o700) }, private.ErrReplaced},
-	"a link":         {func(path string) error { return os.Symlink("victim", path) }, private.ErrReplaced},
+	"a FIFO":         {func(path string) error { return syscall.Mkfifo(path, 0o600) }, private.ErrForeign},
+	"a directory":    {func(path string) error { return os.Mkdir(path, 0o700) }, private.ErrForeign},
+	"a link":         {func(path string) error { return os.Symlink("victim", path) }, private.ErrForeign},
 	"a link to none": {func(path string) error { return os.Symlink("none", path) }, fs.ErrNotExist},
 }
 
@@ -74,6 +76,45 @@ func TestReplacedWhileItIsOpened(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A file that other processes replace all the time can be opened, also by who wants it to have no other name.
+func TestReplacedAllTheTime(t *testing.T) {
+	root := place(t)
+	stop := make(chan struct{})
+	var writers sync.WaitGroup
+	for i := range 2 {
+		draft := "draft" + strconv.Itoa(i)
+		writers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if f, err := private.Make(root, draft); err != nil || errors.Join(f.Close(), root.Rename(draft, "x")) != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	single := func(info fs.FileInfo) error {
+		if !private.Single(info) {
+			return private.ErrForeign
+		}
+		return private.File(info)
+	}
+	for range 5000 {
+		f, err := private.Open(root, "x", os.O_RDONLY, single)
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		_ = f.Close()
+	}
+	close(stop)
+	writers.Wait()
 }
 
 // Make leaves an existing file or link unchanged.

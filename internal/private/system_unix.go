@@ -21,10 +21,11 @@ func Denies(info fs.FileInfo, perm fs.FileMode) bool {
 	return ok && int(stat.Uid) == os.Geteuid() && info.Mode().Perm()&perm == 0
 }
 
-// Single reports whether a file has one name: by another name it could be one of the user's own files.
+// Single reports whether a file has at most one name: by another name it could be one of the user's own files. It has none
+// if it is replaced at this moment.
 func Single(info fs.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
-	return ok && stat.Nlink == 1
+	return ok && stat.Nlink <= 1
 }
 
 // Inode returns the number of an open file within its file system.

@@ -58,7 +58,7 @@ func newStaging(dir *os.Root, tree bool) (s *staging, err error) {
 			return s, nil
 		}
 		_ = dir.Remove(name) // unless another process has it
-		if !errors.Is(err, errForeign) && !errors.Is(err, private.ErrReplaced) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
+		if !errors.Is(err, errForeign) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
 			break
 		}
 	}

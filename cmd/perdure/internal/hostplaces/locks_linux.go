@@ -97,7 +97,7 @@ func open(dir string, create bool) (*os.File, error) {
 		if err == nil {
 			return f, nil
 		}
-		if !errors.Is(err, fs.ErrExist) && !errors.Is(err, private.ErrReplaced) {
+		if !errors.Is(err, fs.ErrExist) {
 			break
 		}
 	}

@@ -111,12 +111,6 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 // read reads the file of that name. A missing or an empty file has no metrics.
 func read(root *os.Root, name string) ([]metrics.Family, error) {
 	f, err := private.Open(root, name, os.O_RDONLY, private.File)
-	for range 100 {
-		if !errors.Is(err, private.ErrReplaced) { // by AddTo of another process
-			break
-		}
-		f, err = private.Open(root, name, os.O_RDONLY, private.File)
-	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
