@@ -7,7 +7,9 @@
 package setting
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"strconv"
 	"strings"
@@ -29,6 +31,14 @@ func Bad(field string, value any, want string) error {
 	}
 	text = redact.String(text)
 	return &Error{Field: redact.String(field), Value: text, Want: want}
+}
+
+// Unreadable returns an [*Error] about a file that field names and that cannot be opened or read because of err.
+func Unreadable(field, path string, err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		err = e.Err
+	}
+	return Bad(field, path, "a file that can be read ("+err.Error()+")")
 }
 
 // seconds parses a duration: a number of seconds ("1.5") or a Go duration ("1500ms").

@@ -81,7 +81,7 @@ func Parse(path string, data []byte, words Words) (*File, error) {
 func Content(path, source string, check func(fs.FileInfo) error) ([]byte, error) {
 	data, err := content(path, check)
 	if err != nil {
-		return nil, setting.Bad(source, path, "a file that can be read ("+reason(err)+")")
+		return nil, setting.Unreadable(source, path, err)
 	}
 	return data, nil
 }
@@ -118,14 +118,6 @@ func Regular(info fs.FileInfo) error {
 		return errors.New("not a regular file")
 	}
 	return nil
-}
-
-// reason returns why a file cannot be read, without its path.
-func reason(err error) string {
-	if e, ok := errors.AsType[*os.PathError](err); ok {
-		return e.Err.Error()
-	}
-	return err.Error()
 }
 
 // Each calls do for each pair of a mapping. what is the name of the mapping in errors. A nil

@@ -76,7 +76,7 @@ func Key(path string) ([]byte, error) {
 		_ = f.Close()
 	}
 	if err != nil {
-		return nil, setting.Bad("--sse-c-key", path, "a file that can be read ("+oneLine(err.Error())+")")
+		return nil, setting.Unreadable("--sse-c-key", path, err)
 	}
 	if len(text) == size {
 		return text, nil

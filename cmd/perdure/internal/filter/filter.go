@@ -3,7 +3,6 @@ package filter
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -97,7 +96,7 @@ func (r *Rules) ExcludeFrom(name string) error {
 	const flag = "--exclude-from"
 	f, err := os.Open(name)
 	if err != nil {
-		return setting.Bad(flag, name, "a file that can be read ("+reason(err)+")")
+		return setting.Unreadable(flag, name, err)
 	}
 	defer func() { _ = f.Close() }()
 	in := &io.LimitedReader{R: f, N: maxBytes + 1}
@@ -116,14 +115,6 @@ func (r *Rules) ExcludeFrom(name string) error {
 		return setting.Bad(flag, name, fmt.Sprintf("a text of at most %d lines and %d bytes", maxLines, maxBytes))
 	}
 	return nil
-}
-
-// reason returns the cause of an error of the file system.
-func reason(err error) string {
-	if cause := errors.Unwrap(err); cause != nil {
-		return cause.Error()
-	}
-	return err.Error()
 }
 
 // Shard chooses one of several shards, as in 3/16. The shards of all numbers have each path once.

@@ -202,7 +202,7 @@ func OpenList(file string, stdin *os.File) (io.ReadCloser, error) {
 	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {
-			return nil, setting.Bad("--from-file", file, "a file that can be read ("+errors.Unwrap(err).Error()+"), or - for standard input")
+			return nil, setting.Unreadable("--from-file", file, err)
 		}
 		return f, nil
 	}
