@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/seed-0f2c7998/perdure/internal/servertest"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
@@ -40,7 +42,7 @@ func newPageShell(t *testing.T) *pageShell {
 		first := !seen[r.URL.Path]
 		seen[r.URL.Path] = true
 		mu.Unlock()
-		body, known := map[string]string{"/stations.json": `{"stations": ["north", "south"]}`, "/trips.csv": "from,to\nnorth,south\n"}[r.URL.Path]
+		body, known := map[string]string{"/stations.json": `{"stations": ["north", "south"]}`, "/trips.csv": "from,to\nnorth,south\n", "/v1/stations": "[]"}[r.URL.Path]
 		switch {
 		case !known:
 			http.NotFound(w, r)
@@ -53,7 +55,11 @@ func newPageShell(t *testing.T) *pageShell {
 	t.Cleanup(web.Close)
 	dir := t.TempDir()
 	for name, text := range map[string]string{
-		"hour.csv": "hour,trips\n7,12\n", "trips/2024/may.csv": "a\n", "trips/notes.txt": "b\n", "trips/tmp/x.csv": "c\n", "fetch.sh": "#!/bin/sh\nexit 0\n",
+		"hour.csv": "hour,trips\n7,12\n", "trips/2024/may.csv": "a\n", "trips/notes.txt": "b\n", "trips/tmp/x.csv": "c\n",
+		"policies.yaml": "policies: {default: {preset: service}}\n", "Makefile": "load:\n", "docs/outage.svg": "",
+		// the reader's own programs
+		"fetch.sh": "#!/bin/sh\n", "load-trips.sh": "#!/bin/sh\n", "report.sh": "#!/bin/sh\n",
+		"bin/psql": "#!/bin/sh\n", "bin/producer": "#!/bin/sh\necho a; echo b\n", "bin/process": "#!/bin/sh\necho \"processed $1\"\n",
 	} {
 		file := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
@@ -64,7 +70,7 @@ func newPageShell(t *testing.T) *pageShell {
 		}
 	}
 	return &pageShell{dir: dir, web: web.URL, env: []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir, "GORACE=atexit_sleep_ms=0", "PERDURE_STATE=" + filepath.Join(dir, "state"),
+		"PATH=" + filepath.Join(dir, "bin") + ":" + os.Getenv("PATH"), "HOME=" + dir, "XDG_RUNTIME_DIR=" + dir, "TMPDIR=" + dir, "GORACE=atexit_sleep_ms=0", "PERDURE_STATE=" + filepath.Join(dir, "state"),
 		"PERDURE_BASE_DELAY=0.002", "PERDURE_JITTER=0",
 		"AWS_EC2_METADATA_DISABLED=true", "AWS_ENDPOINT_URL=" + store.URL, "AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1",
 		"AWS_ACCESS_KEY_ID=" + store.AccessKey, "AWS_SECRET_ACCESS_KEY=" + store.SecretKey,
@@ -72,10 +78,31 @@ func newPageShell(t *testing.T) *pageShell {
 	}}
 }
 
+// prelude starts a proxy beside the commands that follow it, which begin once it listens, and stops it after them.
+const prelude = `
+proxies=
+finish() { for pid in $proxies; do kill $pid; wait $pid; done; }
+perdure() {
+	if [ "$1" != proxy ]; then command perdure "$@"; return; fi
+	case "$*" in *--listen*|*--to\ 127*) ;; *) set -- "$@" --listen 127.0.0.1:9000 ;; esac
+	command perdure "$@" >proxy.log 2>&1 & proxies="$proxies $!"
+	until grep -q Serving proxy.log || ! kill -0 $!; do sleep 0.1; done
+	grep -q Serving proxy.log || { cat proxy.log; return 1; }
+}
+`
+
 // run runs a script of a page, and returns what it prints.
 func (s *pageShell) run(t *testing.T, script string) string {
 	t.Helper()
-	c := exec.CommandContext(t.Context(), "bash", "-euc", strings.ReplaceAll(script, "https://api.example.com", s.web)) //nolint:gosec // the pages' own
+	own := regexp.MustCompile(`127\.0\.0\.1:9\d{3}`)
+	hosts := regexp.MustCompile(`https://\w+\.example\.(com|org)`)
+	port, err := servertest.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	script = own.ReplaceAllString(prelude+script+"\nfinish\n", fmt.Sprintf("127.0.0.1:%d", port))
+	script = strings.ReplaceAll(script, "/var/lib/node_exporter", s.dir)
+	c := exec.CommandContext(t.Context(), "bash", "-euc", hosts.ReplaceAllString(script, s.web)) //nolint:gosec // the pages' own
 	c.Dir, c.Env = s.dir, s.env
 	out, err := c.CombinedOutput()
 	if err != nil {
@@ -94,26 +121,36 @@ func pageText(t *testing.T, name string) string {
 	return string(text)
 }
 
-// TestCommandsOfThePages runs each command of perdure that the tutorial, the recipes and the tables of other tools show, in
-// the order of the page. Each must succeed.
+// TestCommandsOfThePages runs each command of perdure that a page shows, in the order of the page, but for the pages that
+// have a test of their own. Each must succeed.
 func TestCommandsOfThePages(t *testing.T) {
-	for name, want := range map[string]int{"tutorial.md": 6, "recipes.md": 9} {
-		t.Run(name, func(t *testing.T) {
-			s, n := newPageShell(t), 0
-			for _, block := range regexp.MustCompile("(?s)```(sh|cron)\n(.*?)```").FindAllStringSubmatch(pageText(t, name), -1) {
-				script := block[2]
-				if block[1] == "cron" {
-					script = strings.TrimPrefix(script, "0 3 * * * ")
+	elsewhere := map[string]string{
+		"docs/policies.md": "TestCheckOfThePoliciesPage", "docs/shared-state.md": "TestOpenBreakerOfThePage", "docs/simulate.md": "TestSimulatePage",
+		"docs/working-day.md": "TestWorkingDay", "docs/from-other-tools.md": "the test below",
+	}
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, file := range append(pages, "../../README.md") {
+		name := strings.TrimPrefix(file, "../../")
+		scripts := pageScripts(t, file)
+		if elsewhere[name] != "" || len(scripts) == 0 {
+			continue
+		}
+		n += len(scripts)
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			s := newPageShell(t)
+			for i, script := range scripts {
+				if printed := s.run(t, script); i == 0 && name == "docs/tutorial.md" {
+					sameLog(t, pageText(t, "tutorial.md"), printed)
 				}
-				printed := s.run(t, script)
-				if n++; n == 1 && name == "tutorial.md" {
-					sameLog(t, pageText(t, name), printed)
-				}
-			}
-			if n != want {
-				t.Errorf("%s has %d blocks of commands, want %d", name, n, want)
 			}
 		})
+	}
+	if n < 20 {
+		t.Errorf("the pages have %d blocks of commands, want at least 20", n)
 	}
 	t.Run("from-other-tools.md", func(t *testing.T) {
 		s := newPageShell(t)
@@ -125,6 +162,24 @@ func TestCommandsOfThePages(t *testing.T) {
 			t.Errorf("the tables have %d rows, want 24", len(rows))
 		}
 	})
+}
+
+// pageScripts returns the blocks of shell commands with perdure of a page, without the commands of other programs that need
+// a server or a key of their own: those of an S3 client have tests of their own (TestAWSCLIThroughTheProxy).
+func pageScripts(t *testing.T, file string) (scripts []string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign := regexp.MustCompile("(?m)^(aws |curl --aws|export AWS).*\n")
+	for _, block := range regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```").FindAllStringSubmatch(string(text), -1) {
+		script := strings.TrimPrefix(foreign.ReplaceAllString(block[2], ""), "0 3 * * * ")
+		if regexp.MustCompile(`(?m)^(\$ | *|[A-Z_]+=\S+ )perdure [a-z]`).MatchString(script) && block[1] != "go" && block[1] != "python" {
+			scripts = append(scripts, strings.Replace(script, "| man -l -", "| grep -q perdure", 1))
+		}
+	}
+	return scripts
 }
 
 // sameLog compares the log that a page shows with what was printed, but for the durations.
