@@ -176,7 +176,7 @@ func (a *app) prepare(f *policy.Flags, job *endpoint.Session, counts *metricsFil
 	if err != nil {
 		return done, s.AtSource(err)
 	}
-	job.Breaker = s.Breaker
+	a.store, job.Breaker = s.Store, s.Breaker
 	const want = "used with a URL or an object as SRC"
 	if s.Given("rate") == "--rate" {
 		job.Limits = append(job.Limits, setting.Bad("--rate", setting.RateText(s.Breaker.Rate), want+"; use --rate-dst for DST"))

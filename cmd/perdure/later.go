@@ -8,6 +8,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -19,63 +20,57 @@ func (a *app) later(err error, now time.Time) string {
 	}
 	open, isOpen := errors.AsType[*circuit.OpenError](err)
 	limit, isLimit := errors.AsType[*circuit.LimitError](err)
-	who, reset := "", ""
+	who, at := "", exit.RetryAt(err)
+	ways := a.waits(at, now)
 	switch {
 	case isOpen:
-		who, reset = "circuit breaker "+quoted(open.Name), open.Name
+		who = "circuit breaker " + quoted(open.Name)
+		ways = append(ways, a.resets(open.Name)...)
 	case isLimit:
 		who = "the " + limit.Limit.String() + " limit of " + quoted(limit.Name)
+		if at.IsZero() && a.has("wait") {
+			ways = append(ways, "wait for another call to end: --wait 10m")
+		}
 	case errors.Is(err, retry.ErrRetryLater):
 		who = "the server (Retry-After)"
 	default:
 		return ""
 	}
-	text := who + " asks to wait"
-	at := exit.RetryAt(err)
-	if !at.IsZero() {
-		text += " until " + clock(at, now)
+	if (isOpen || isLimit) && a.has("store") && a.store != "memory" {
+		ways = append(ways, "go around it: --store memory")
 	}
-	if ways := a.ways(at, now, reset); len(ways) > 0 {
+	text := who + " asks to wait"
+	if !at.IsZero() {
+		text += " until " + report.Instant(at, now)
+	}
+	if len(ways) > 0 {
 		text += ". To " + strings.Join(ways, "; to ")
 	}
 	return text
 }
 
-// ways returns what the user of this command can do about a wait until at. reset is the
-// name of the breaker that has to let calls pass again, or "".
-func (a *app) ways(at, now time.Time, reset string) (ways []string) {
-	if a.command == nil {
+// has reports whether the command that runs has a flag.
+func (a *app) has(flag string) bool { return a.command != nil && a.command.Flag(flag) != nil }
+
+// waits returns how the command can wait until at, if it can.
+func (a *app) waits(at, now time.Time) []string {
+	if at.IsZero() || !a.has("wait") {
 		return nil
 	}
-	if a.command.Flag("wait") != nil && !at.IsZero() {
-		ways = append(ways, fmt.Sprintf("wait: --wait %dm", int(max(0, at.Sub(now))/time.Minute)+1))
-	}
-	if reset != "" && a.command.Flag("store") != nil {
-		ways = append(ways, "let calls pass now: perdure breaker reset "+quoted(reset), "go around it: --store memory")
-	}
-	return ways
+	return []string{fmt.Sprintf("wait: --wait %dm", int(max(0, at.Sub(now))/time.Minute)+1)}
 }
 
-// clock returns an instant as local time, and how far it is from now.
-func clock(at, now time.Time) string {
-	layout := "15:04:05 MST"
-	if at.Sub(now) >= 12*time.Hour {
-		layout = "2006-01-02 " + layout
+// resets returns how the breaker of that name can be made to let calls pass, unless it ends
+// with this process.
+func (a *app) resets(name string) []string {
+	if !a.has("store") || a.store == "memory" {
+		return nil
 	}
-	return at.Local().Format(layout) + " (in " + span(at.Sub(now)) + ")"
-}
-
-// span returns a duration for people: "28 s", "2 min", "3 h 5 min".
-func span(d time.Duration) string {
-	d = max(0, d).Round(time.Second)
-	switch {
-	case d < 2*time.Minute:
-		return fmt.Sprintf("%d s", d/time.Second)
-	case d < time.Hour:
-		return fmt.Sprintf("%d min", d.Round(time.Minute)/time.Minute)
+	text := "let calls pass now: perdure breaker reset " + quoted(name)
+	if a.command.Flag("store").Changed {
+		text += " with the same --store"
 	}
-	d = d.Round(time.Minute)
-	return fmt.Sprintf("%d h %d min", d/time.Hour, d%time.Hour/time.Minute)
+	return []string{text}
 }
 
 // quoted returns text as one word of a shell.

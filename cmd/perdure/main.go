@@ -26,6 +26,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/help"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
+	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
 
@@ -47,6 +48,8 @@ type app struct {
 	logFormat string // --log-format; "" means PERDURE_LOG_FORMAT or the default
 
 	command *cobra.Command // the command that runs; nil until the arguments are parsed
+
+	store string // of the policy of run and copy; "" means the default, or that none was needed
 
 	dagster *dagster.Session // nil if nothing is reported to Dagster
 }
@@ -127,8 +130,10 @@ func (a *app) printError(err error) {
 		a.logger(a.stderr).Error(text, attrs...)
 		return
 	}
-	a.printText(text)
-	if hint := a.later(err, time.Now()); hint != "" {
+	now, at := time.Now(), exit.RetryAt(err)
+	refused, _ := breakers.Refusal(err) // may be another instant
+	a.printText(report.Local(text, now, at, refused))
+	if hint := a.later(err, now); hint != "" {
 		a.printText(report.Line(hint))
 	}
 }

@@ -206,7 +206,8 @@ func TestTheLowestLimitOfTheProcessesHolds(t *testing.T) {
 	exit, _ := err.(*exec.ExitError) //nolint:errorlint // as CombinedOutput returns it
 	if exit == nil || exit.ExitCode() != 75 ||
 		!strings.Contains(string(text), "WARN: Concurrency of 'op:load' is 1, the lower limit of another process, not 4") ||
-		!strings.Contains(string(text), `concurrency limit of "op:load" is reached`) {
+		!strings.Contains(string(text), "concurrency limit of \"op:load\" is reached\nperdure: the concurrency limit of op:load asks to wait. "+
+			"To wait for another call to end: --wait 10m; to go around it: --store memory\n") {
 		t.Errorf("%v\n%s", err, text)
 	}
 	table, err := command(t, state, "status").Output()

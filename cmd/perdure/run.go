@@ -119,6 +119,7 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 	if err := f.metrics.prepare(a); err != nil {
 		return err
 	}
+	a.store = s.Store
 	p := s.Policy
 	p.Name = cmp.Or(p.Name, s.Chosen)
 	p.Metrics = &f.metrics.registry

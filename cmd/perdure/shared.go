@@ -143,7 +143,7 @@ func (a *app) watch(ctx context.Context, store string) error {
 			fmt.Fprint(a.stdout, "\x1b[H\x1b[2J") // cursor to the top left, clear the screen
 			fallthrough
 		default:
-			fmt.Fprintln(a.stdout, time.Now().Format(time.DateTime))
+			fmt.Fprintln(a.stdout, time.Now().Format("2006-01-02 15:04:05 MST"))
 		}
 		if err := a.status(ctx, store, false, warn); err != nil {
 			return err
@@ -279,7 +279,7 @@ func (a *app) waiter(limit time.Duration) *wait.Waiter {
 		}
 		attrs := []any{"event", "waiting", "wait", limit}
 		if !r.RetryAt.IsZero() {
-			text += ", until " + r.RetryAt.Format(time.RFC3339)
+			text += ", until " + report.Instant(r.RetryAt, time.Now())
 			attrs = append(attrs, "retry_at", r.RetryAt)
 		}
 		a.log.Info(text, attrs...)

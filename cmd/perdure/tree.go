@@ -218,7 +218,11 @@ func reportEntry(log *slog.Logger, e tree.Entry) {
 	name := cmp.Or(e.Path, e.Key)
 	switch e.Action {
 	case tree.Failed:
-		log.Error("Failed: "+e.Error, "event", "failed", "path", e.Path, "key", e.Key, "error", e.Error)
+		attrs := []any{"event", "failed", "path", e.Path, "key", e.Key, "error", e.Error}
+		if !e.RetryAt.IsZero() {
+			attrs = append(attrs, "retry_at", e.RetryAt)
+		}
+		log.Error("Failed: "+e.Error, attrs...)
 	case tree.Deleted:
 		log.Info("Deleted "+name, "event", "deleted", "path", e.Path, "key", e.Key)
 	case tree.WouldCopy, tree.WouldSkip, tree.WouldDelete:

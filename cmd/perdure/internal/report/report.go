@@ -78,7 +78,7 @@ func (h *lines) Handle(_ context.Context, r slog.Record) error {
 	if h.level > slog.LevelDebug {
 		b.WriteString(r.Level.String() + ": " + Message(r, h.attrs))
 	} else {
-		b.WriteString(r.Level.String() + ": " + r.Message)
+		b.WriteString(r.Level.String() + ": " + local(r))
 		for _, a := range h.attrs {
 			writeAttr(&b, a)
 		}
@@ -109,7 +109,7 @@ func Message(r slog.Record, attrs []slog.Attr) string {
 		}
 		return true
 	})
-	text := r.Message
+	text := local(r)
 	if event == retry.Retrying.String() && failure != "" {
 		text += ": " + failure
 	}
@@ -117,6 +117,18 @@ func Message(r slog.Record, attrs []slog.Attr) string {
 		text += " (" + file + ")"
 	}
 	return text
+}
+
+// local returns the message of a record with its retry_at as [Local] returns it.
+func local(r slog.Record) string {
+	at := time.Time{}
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "retry_at" && a.Value.Kind() == slog.KindTime {
+			at = a.Value.Time()
+		}
+		return true
+	})
+	return Local(r.Message, r.Time, at)
 }
 
 func (h *lines) WithAttrs(attrs []slog.Attr) slog.Handler {

@@ -43,8 +43,8 @@ func (s *Snapshot) writeRows(w io.Writer) {
 		if r.Budget != nil {
 			budget = fmt.Sprintf("%.1f", *r.Budget)
 		}
-		fmt.Fprintf(t, "%s\t%v\t%s\t%s\t%s\t%s\t%s\n", report.Line(r.Key), r.state(), ago(now, r.Since), orNone(r.why()),
-			r.nextProbe(now), ahead(now, r.NotBefore), orNone(budget))
+		fmt.Fprintf(t, "%s\t%v\t%s\t%s\t%s\t%s\t%s\n", report.Line(r.Key), r.state(), when(r.Since, now), orNone(r.why()),
+			r.nextProbe(now), when(r.NotBefore, now), orNone(budget))
 	}
 	_ = t.Flush() // writes to memory
 }
@@ -76,13 +76,13 @@ func orNone(text string) string { return cmp.Or(text, "-") }
 func (r Row) nextProbe(now time.Time) string {
 	switch {
 	case r.LeaseEnds != nil:
-		return "in flight" + r.holder() + ", until " + clock(now, *r.LeaseEnds)
+		return "in flight" + r.holder() + ", until " + report.Instant(*r.LeaseEnds, now)
 	case r.State == circuit.HalfOpen:
 		return "next call"
 	case r.State == circuit.Isolated:
 		return "after reset"
 	}
-	return ahead(now, r.NextProbe)
+	return when(r.NextProbe, now)
 }
 
 // holder returns the process with the lease, in parentheses.
@@ -96,39 +96,10 @@ func (r Row) holder() string {
 	return ""
 }
 
-func ago(now time.Time, t *time.Time) string {
-	if t == nil {
+// when returns an instant as package report shows it.
+func when(at *time.Time, now time.Time) string {
+	if at == nil {
 		return "-"
 	}
-	return clock(now, *t) + " (" + short(now.Sub(*t)) + " ago)"
-}
-
-func ahead(now time.Time, t *time.Time) string {
-	if t == nil {
-		return "-"
-	}
-	return clock(now, *t) + " (in " + short(t.Sub(now)) + ")"
-}
-
-// clock returns the time of day, with the date if it is not that of now.
-func clock(now, t time.Time) string {
-	if t.Format(time.DateOnly) == now.Format(time.DateOnly) {
-		return t.Format(time.TimeOnly)
-	}
-	return t.Format(time.DateTime)
-}
-
-// short returns a duration in its two largest units.
-func short(d time.Duration) string {
-	d = max(d, 0).Round(time.Second)
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", d/time.Second)
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%ds", d/time.Minute, d%time.Minute/time.Second)
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh%dm", d/time.Hour, d%time.Hour/time.Minute)
-	default:
-		return fmt.Sprintf("%dd%dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
-	}
+	return report.Instant(*at, now)
 }

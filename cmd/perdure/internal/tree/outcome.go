@@ -40,6 +40,8 @@ type Entry struct {
 	Action   string `json:"action"`
 	Reason   string `json:"reason,omitempty"` // of the action of a dry run, such as "other size"
 	Error    string `json:"error,omitempty"`
+
+	RetryAt time.Time `json:"-"` // of Error, as package exit returns it
 }
 
 // A Summary is the outcome of all files.
@@ -69,7 +71,7 @@ func (r *run) record(e Entry, err error) {
 	if err == nil {
 		r.summary.count(e)
 	} else {
-		e.Action, e.Error = Failed, err.Error()
+		e.Action, e.Error, e.RetryAt = Failed, err.Error(), exit.RetryAt(err)
 		r.summary.Failed++
 		if errors.Is(err, errUntried) {
 			r.summary.Untried++

@@ -70,8 +70,8 @@ func (r Refusal) isBusy(breakers []*circuit.Breaker) bool {
 // the cause of ctx, if ctx ends during a wait.
 //
 // Of several operations that wait for a half-open breaker, one gets permission; the
-// others read its state until the probe has ended. An operation that waits for a rate
-// is repeated when its turn comes.
+// others read its state until the probe has ended. An operation that waits for a rate, or
+// after Retry-After, is repeated when its turn comes, and not at all if that is after Max.
 func (w *Waiter) Do(ctx context.Context, breakers func() []*circuit.Breaker, f func(context.Context) error) error {
 	if w == nil {
 		return f(ctx)
@@ -90,7 +90,7 @@ func (w *Waiter) Do(ctx context.Context, breakers func() []*circuit.Breaker, f f
 			continue
 		}
 		now := time.Now()
-		if w.Max <= 0 || !now.Before(end()) || r.Limit != nil && r.RetryAt.After(end()) {
+		if w.Max <= 0 || !now.Before(end()) || r.Open == nil && r.RetryAt.After(end()) {
 			return err
 		}
 		if now.Sub(reported) >= reportEvery && w.report(r) {
@@ -190,10 +190,10 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 // passable reports whether the breakers might let the operation pass now.
 func (w *wait) passable(now time.Time) bool {
-	if w.refusal.Limit != nil && now.Before(w.refusal.RetryAt) {
+	open := w.refusal.Open
+	if open == nil && now.Before(w.refusal.RetryAt) {
 		return false
 	}
-	open := w.refusal.Open
 	early := open != nil && now.Before(w.refusal.RetryAt) && now.Sub(w.since) < probeWait
 	for _, b := range w.breakers {
 		if breakers.Peek(b) != nil || early && b.Name() == open.Name && b.State() == open.State {

@@ -195,6 +195,27 @@ func TestWaitsForARate(t *testing.T) {
 	}
 }
 
+// While a server has asked to come back later, it gets no request; and none at all if that is
+// too late. It used to get twelve a second.
+func TestWaitsAfterRetryAfter(t *testing.T) {
+	for most, want := range map[time.Duration]int{time.Hour: 2, 50*time.Minute - 1: 1} {
+		synctest.Test(t, func(t *testing.T) {
+			g := newGuarded(circuit.Config{})
+			begin, p := time.Now(), wait.Waiter{Max: most}
+			err := p.Do(t.Context(), g.breakers, func(ctx context.Context) error {
+				g.err = nil
+				if time.Since(begin) < 50*time.Minute {
+					g.err = retry.After(errors.New("busy"), 50*time.Minute)
+				}
+				return g.do(ctx)
+			})
+			if took := time.Since(begin); (err == nil) != (want == 2) || g.made != want || want == 1 && took > 0 {
+				t.Errorf("at most %v: %v after %v and %d calls", most, err, took, g.made)
+			}
+		})
+	}
+}
+
 // At a gate at which calls wait, the waits of an operation, in the gate and in Do
 // together, last as long as Max or AtGate says. Then it is refused.
 func TestHowLongAnOperationWaitsAtAGate(t *testing.T) {

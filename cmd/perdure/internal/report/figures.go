@@ -1,0 +1,55 @@
+package report
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Instant returns an instant for people: the local time with its zone, and how far it is from
+// now, such as "15:04:05 CET, in 28 s". It has the date if that is 12 hours or more.
+func Instant(at, now time.Time) string {
+	layout, away := "15:04:05 MST", at.Sub(now).Round(time.Second)
+	if away.Abs() >= 12*time.Hour {
+		layout = "2006-01-02 " + layout
+	}
+	text := at.Local().Format(layout)
+	switch {
+	case away > 0:
+		return text + ", in " + Span(away)
+	case away < 0:
+		return text + ", " + Span(-away) + " ago"
+	}
+	return text + ", now"
+}
+
+// Local returns text with the given instants, which errors have after " at " in RFC 3339's
+// format, as [Instant] returns them. Other instants, as in the name of a file, are kept.
+func Local(text string, now time.Time, instants ...time.Time) string {
+	for _, at := range instants {
+		if !at.IsZero() {
+			text = strings.ReplaceAll(text, " at "+at.Format(time.RFC3339), " at "+Instant(at, now))
+		}
+	}
+	return text
+}
+
+// Span returns a duration for people, in its two largest units: "28 s", "2 min", "3 h 5 min".
+func Span(d time.Duration) string {
+	d = max(0, d).Round(time.Second)
+	large, small, names := time.Minute, time.Second, [2]string{"min", "s"}
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", d/time.Second)
+	case d >= 24*time.Hour:
+		large, small, names = 24*time.Hour, time.Hour, [2]string{"d", "h"}
+	case d >= time.Hour:
+		large, small, names = time.Hour, time.Minute, [2]string{"h", "min"}
+	}
+	d = d.Round(small)
+	text := fmt.Sprintf("%d %s", d/large, names[0])
+	if rest := d % large / small; rest > 0 {
+		text += fmt.Sprintf(" %d %s", rest, names[1])
+	}
+	return text
+}
