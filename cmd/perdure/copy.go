@@ -109,7 +109,7 @@ func (a *app) copyCommand() *cobra.Command {
 // copies makes c a command that copies as the flags say.
 func (a *app) copies(c *cobra.Command, more *copyFlags) {
 	wait := time.Duration(0)
-	addWait(c.Flags(), &wait)
+	a.addWait(c.Flags(), &wait)
 	f := policy.Add(c.Flags())
 	c.Args, c.DisableFlagsInUseLine = more.several.arguments, true
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -138,7 +138,7 @@ func (a *app) copy(c *cobra.Command, f *policy.Flags, counts *metricsFile, job *
 	meter := a.meter(job.Source, job.Destination)
 	defer meter.End()
 	job.Session.Stdin, job.Session.Stdout = a.stdin, a.stdout
-	done, err := a.prepare(f, &job.Session, counts, meter)
+	done, err := a.prepare(c.Context(), f, &job.Session, counts, meter)
 	defer done()
 	if err != nil {
 		return err
@@ -159,7 +159,7 @@ func (a *app) copy(c *cobra.Command, f *policy.Flags, counts *metricsFile, job *
 
 // prepare gives a session its policy, store and observers. The returned function must be
 // called when the copy is done: it also writes what counts has counted.
-func (a *app) prepare(f *policy.Flags, job *endpoint.Session, counts *metricsFile, meter *progress.Meter) (done func(), err error) {
+func (a *app) prepare(ctx context.Context, f *policy.Flags, job *endpoint.Session, counts *metricsFile, meter *progress.Meter) (done func(), err error) {
 	done = func() {}
 	if job.Policy, err = a.load(f); err != nil {
 		return done, err
@@ -184,7 +184,12 @@ func (a *app) prepare(f *policy.Flags, job *endpoint.Session, counts *metricsFil
 	if s.Given("concurrency") == "--concurrency" {
 		job.Limits = append(job.Limits, setting.Bad("--concurrency", s.Breaker.Concurrency, want))
 	}
-	job.Breaker.Store, job.Breaker.Log = store, meter.Log
+	hook, err := a.hook(ctx, meter.Log)
+	if err != nil {
+		return store.Close, err
+	}
+	job.OnOpen, job.Breaker.Store, job.Breaker.Log = a.onOpen, store, meter.Log
+	hook.Watch(&job.Breaker)
 	job.Waiter.Refresh, job.Waiter.AtGate = store.Ready, atGate(&s.Policy)
 	job.Observe = a.dagster.Observe(nil, func(ctx context.Context, e retry.Event) {
 		if a.logsJSON() || e.Kind != retry.Stopped { // a person reads the error of the command
@@ -201,6 +206,7 @@ func (a *app) prepare(f *policy.Flags, job *endpoint.Session, counts *metricsFil
 		}
 	}
 	return func() {
+		hook.Close()
 		a.dagster.RecordBreakers(job.Breakers())
 		counts.write(a, s.Store)
 		store.Close()

@@ -10,10 +10,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/state"
 )
 
-// docs/shared-state.md has each field that a key has in `status --json`.
+// docs/shared-state.md has each field that a key has in `status --json`, and each variable of --on-open.
 func TestFieldsOfStatusInThePage(t *testing.T) {
 	page, err := os.ReadFile("../../docs/shared-state.md")
 	if err != nil {
@@ -24,6 +25,11 @@ func TestFieldsOfStatusInThePage(t *testing.T) {
 		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		if name != "-" && !strings.Contains(section, "`"+name+"`") {
 			t.Errorf("docs/shared-state.md lacks the field %s of status --json", name)
+		}
+	}
+	for _, name := range policy.BreakerVariables() {
+		if !strings.Contains(string(page), "| `"+name+"` |") {
+			t.Errorf("docs/shared-state.md lacks the variable %s of --on-open", name)
 		}
 	}
 }

@@ -163,6 +163,23 @@ func (f *fleet) hand(state, what string) {
 	}
 }
 
+// Of the hosts that learn from the fleet that a breaker is open, none runs the command of --on-open: the process that has opened it did.
+func TestOnOpenRunsOnceForAFleet(t *testing.T) {
+	seen := filepath.Join(t.TempDir(), "seen")
+	f := newFleet(t, newService(t), "run", "--name", "X", "--max-attempts", "5", "--base-delay", "5ms", "--recovery-timeout", "600",
+		"--on-open", "echo $PERDURE_BREAKER_REASON >>"+seen, "--store", startRedis(t))
+	f.trip()
+	for range 3 {
+		f.states[0] = t.TempDir() // of another host
+		if f.reach(); f.codes[75] != 1 || !strings.Contains(f.log.String(), "(set by the fleet)") {
+			t.Errorf("exit codes %v, want 75 and that the fleet has opened the breaker\n%s", f.codes, f.log.String())
+		}
+	}
+	if got, err := os.ReadFile(seen); err != nil || string(got) != "5 consecutive failures\n" {
+		t.Errorf("the commands have written %q, want one line of the first host (%v)", got, err)
+	}
+}
+
 // reach runs a process, until one has not found the server too slow for it: on a busy machine some do.
 func (f *fleet) reach() {
 	f.t.Helper()

@@ -47,6 +47,8 @@ type app struct {
 
 	logFormat string // --log-format; "" means PERDURE_LOG_FORMAT or the default
 
+	onOpen string // --on-open; "" means none
+
 	command *cobra.Command // the command that runs; nil until the arguments are parsed
 
 	store string // of the policy of run and copy; "" means the default, or that none was needed

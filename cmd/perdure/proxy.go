@@ -102,6 +102,7 @@ func (a *app) proxyCommand() *cobra.Command {
 	flags.Var(policy.Wait(&f.grace), "grace", "`seconds` that requests and upgraded connections may last after SIGTERM")
 	flags.BoolVar(&f.s3, "s3", false, "serve an S3-compatible store: sign with the credentials of the AWS environment")
 	flags.StringVar(&f.key, "client-key-file", "", "`file` with the key that clients sign with, made if it does not exist (with --s3)")
+	a.addOnOpen(flags)
 	f.policy = policy.Add(flags)
 	return c
 }
@@ -116,7 +117,7 @@ func (a *app) proxy(ctx context.Context, f *proxyFlags) error {
 			return err
 		}
 	}
-	config, done, err := a.proxyConfig(f)
+	config, done, err := a.proxyConfig(ctx, f)
 	defer done()
 	if err != nil {
 		return err
@@ -148,7 +149,7 @@ func (a *app) proxy(ctx context.Context, f *proxyFlags) error {
 }
 
 // proxyConfig returns the configuration of the proxy. The returned function must be called when the proxy has ended.
-func (a *app) proxyConfig(f *proxyFlags) (c proxy.Config, done func(), err error) {
+func (a *app) proxyConfig(ctx context.Context, f *proxyFlags) (c proxy.Config, done func(), err error) {
 	done = func() {}
 	if c.Upstreams, err = a.upstreams(f); err != nil {
 		return c, done, err
@@ -164,8 +165,13 @@ func (a *app) proxyConfig(f *proxyFlags) (c proxy.Config, done func(), err error
 	if err != nil {
 		return c, done, all[0].AtSource(err)
 	}
+	hook, err := a.hook(ctx, a.log)
+	if err != nil {
+		return c, store.Close, err
+	}
 	for _, s := range all {
 		s.Breaker.Store, s.Breaker.Log = store, a.log
+		hook.Watch(&s.Breaker)
 		s.Policy.Observe = retry.LogTo(a.log)
 	}
 	for i := range c.Upstreams {
@@ -174,7 +180,7 @@ func (a *app) proxyConfig(f *proxyFlags) (c proxy.Config, done func(), err error
 	c.Policy, c.Breakers = &all[0].Policy, all[0].Breaker
 	c.Registry, c.FullBudgets, c.SpoolTotal = new(circuit.Registry), !store.IsFleet(), int64(f.spool)<<20
 	c.HeadTimeout, c.Grace, c.Hosts, c.Log = f.head, f.grace, f.hosts, a.log
-	return c, store.Close, nil
+	return c, func() { hook.Close(); store.Close() }, nil
 }
 
 // open opens --listen, unless each upstream has an address of its own, and those addresses.

@@ -89,7 +89,7 @@ came between two attempts, it is 64 (invalid usage), 75 (retry later) or 128+n.`
 	flags.BoolVar(&f.buffer, "buffer", false, "write only the standard output of the last attempt, when it has ended")
 	flags.BoolVar(&f.replay, "replay-stdin", false, "read all of standard input, and replay it to each attempt (only what attempts read)")
 	flags.Var(policy.Wait(&f.killAfter), "kill-after", fmt.Sprintf("`seconds` from SIGTERM, after --attempt-timeout, to SIGKILL (%.0f)", run.DefaultGrace.Seconds()))
-	addWait(flags, &f.wait)
+	a.addWait(flags, &f.wait)
 	flags.Var(&f.dagster, "dagster", "how the command may use Dagster Pipes, if Dagster has started perdure: strip, relay or passthrough (strip)")
 	_ = flags.SetAnnotation("dagster", policy.Words, dagster.Modes())
 	addMetricsFile(flags, &f.metrics)
@@ -138,15 +138,11 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 		}
 		p.Name = filepath.Base(args[0])
 	} else {
-		store, err := state.Open(s.Store, a.log)
+		done, err := a.guard(c.Context(), s, &p)
 		if err != nil {
-			return s.AtSource(err)
+			return err
 		}
-		defer store.Close()
-		store.InheritPlaces()
-		s.Breaker.Store, s.Breaker.Log = store, a.log
-		p.Breaker = circuit.New(state.Of(s.Key(p.Name)), s.Breaker)
-		store.Ready(c.Context())
+		defer done()
 	}
 	p.Observe = a.dagster.Observe(p.Breaker, a.attempted(retry.LogTo(a.log)))
 	command := &run.Command{
@@ -162,6 +158,24 @@ func (a *app) run(c *cobra.Command, f *runFlags, args []string) error {
 	a.log.Debug(p.Name+" ended", "event", "ended", "operation", p.Name,
 		"attempts", command.Attempts(), "elapsed", time.Since(begin), "exit_code", exit.Code(err))
 	return err
+}
+
+// guard gives p the shared circuit breaker of its name. The returned function must be called at the end.
+func (a *app) guard(ctx context.Context, s *policy.Settings, p *retry.Policy) (done func(), err error) {
+	hook, err := a.hook(ctx, a.log)
+	if err != nil {
+		return nil, err
+	}
+	store, err := state.Open(s.Store, a.log)
+	if err != nil {
+		return nil, s.AtSource(err)
+	}
+	store.InheritPlaces()
+	s.Breaker.Store, s.Breaker.Log = store, a.log
+	hook.Watch(&s.Breaker)
+	p.Breaker = circuit.New(state.Of(s.Key(p.Name)), s.Breaker)
+	store.Ready(ctx)
+	return func() { hook.Close(); store.Close() }, nil
 }
 
 // attempted returns observe without the events of operations that made no attempt, unless
@@ -203,8 +217,10 @@ func needsName(s *policy.Settings, flags *pflag.FlagSet) error {
 			return setting.Bad(s.Given(p.Name), flags.Lookup(p.Flag()).Value, want)
 		}
 	}
-	if flags.Changed("wait") {
-		return setting.Bad("--wait", flags.Lookup("wait").Value, want)
+	for _, name := range []string{"wait", "on-open"} {
+		if flags.Changed(name) {
+			return setting.Bad("--"+name, flags.Lookup(name).Value, want)
+		}
 	}
 	return nil
 }

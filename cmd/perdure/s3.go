@@ -47,7 +47,7 @@ uploads of other programs are aborted, too: --older-than must be longer than any
 	}
 	c.Flags().Var(policy.Span(&age, 0, 10_000*time.Hour), "older-than", "minimum `age` in seconds of an upload that is aborted")
 	c.Flags().StringVar(&endpointURL, "endpoint-url", "", "`URL` of an S3-compatible store (AWS_ENDPOINT_URL, or AWS)")
-	addWait(c.Flags(), &wait)
+	a.addWait(c.Flags(), &wait)
 	f = policy.Add(c.Flags())
 	return c
 }
@@ -59,7 +59,7 @@ func (a *app) clean(c *cobra.Command, f *policy.Flags, keys string, old time.Dur
 	}
 	meter := a.meter(keys)
 	defer meter.End()
-	done, err := a.prepare(f, session, new(metricsFile), meter)
+	done, err := a.prepare(c.Context(), f, session, new(metricsFile), meter)
 	defer done()
 	if err != nil {
 		return err

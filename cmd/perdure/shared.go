@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/promtext"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/run"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/state"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/wait"
 	shared "github.com/seed-0f2c7998/perdure/internal/fleet"
@@ -253,9 +255,20 @@ func (a *app) completeKeys(_ *cobra.Command, args []string, begun string) ([]str
 	return keys, cobra.ShellCompDirectiveNoFileComp
 }
 
-// addWait adds the flag --wait.
-func addWait(flags *pflag.FlagSet, at *time.Duration) {
+// addWait adds the flags --wait and --on-open.
+func (a *app) addWait(flags *pflag.FlagSet, at *time.Duration) {
+	a.addOnOpen(flags)
 	flags.Var(policy.Wait(at), "wait", "`seconds` to wait while a circuit breaker is open or after Retry-After (do not wait)")
+}
+
+// addOnOpen adds the flag --on-open.
+func (a *app) addOnOpen(flags *pflag.FlagSet) {
+	flags.StringVar(&a.onOpen, "on-open", "", "`command` for the shell, run once when this process has opened a circuit breaker; see docs/shared-state.md")
+}
+
+// hook returns the hook of --on-open, which logs to log. Its Close must be called at the end.
+func (a *app) hook(ctx context.Context, log *slog.Logger) (*run.Hook, error) {
+	return run.NewHook(ctx, a.onOpen, a.environ, a.stderr, log)
 }
 
 // atGate returns how long an operation of p waits at the gate of its breaker: MaxDelay, or

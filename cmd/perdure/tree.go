@@ -163,7 +163,7 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 	exit.IgnoreBrokenPipes()
 	meter := a.meter(t.Text, flags.manifest)
 	defer meter.End()
-	done, err := a.prepare(f, &link.Session, &flags.metrics, meter)
+	done, err := a.prepare(c.Context(), f, &link.Session, &flags.metrics, meter)
 	defer done()
 	if err != nil {
 		return err

@@ -58,6 +58,7 @@ type Session struct {
 	Limits   []error           // errors about flags that limit requests to the source, if the source has no requests
 	Registry *circuit.Registry // of the source's breakers; nil means a new one
 	Metrics  retry.Meter       // counts the requests; nil means nothing is counted
+	OnOpen   string            // as given: what an opening of a breaker runs, "" means nothing
 	Waiter   *wait.Waiter      // waits while the breaker of a side is open; nil means do not wait
 
 	// Observe is called with each event of a retry and a context that has its Subject, Resumed when a broken body is resumed, Note with the name and the text of
@@ -135,7 +136,8 @@ func (s *Session) Unused() error {
 	if s.RequestFlag != "" && !s.web {
 		return exit.UsageError(fmt.Errorf("%s can only be used with an http or https URL as SRC", s.RequestFlag))
 	}
-	const object = "an object as SRC or DST"
+	const object, guarded = "an object as SRC or DST", "a URL or an object as SRC or DST"
+	guards := s.guarded[Source] || s.guarded[Destination]
 	for _, use := range []struct {
 		flag, value string
 		given, used bool
@@ -144,7 +146,8 @@ func (s *Session) Unused() error {
 		{"--rate-dst", setting.RateText(s.RateDst), s.RateDst != 0, s.guarded[Destination], "an object as DST"},
 		{"--endpoint-url-dst", s.EndpointURLDst, s.EndpointURLDst != "", s.guarded[Destination], "an object as DST"},
 		{"--profile-dst", s.ProfileDst, s.ProfileDst != "", s.guarded[Destination], "an object as DST"},
-		{"--bandwidth", s.BandwidthText, s.Bandwidth != 0, s.guarded[Source] || s.guarded[Destination], "a URL or an object as SRC or DST"},
+		{"--bandwidth", s.BandwidthText, s.Bandwidth != 0, guards, guarded},
+		{"--on-open", s.OnOpen, s.OnOpen != "", guards, guarded},
 		{s.Settings.flag, s.Settings.value, s.Settings.flag != "", s.guarded[Destination], "an object as DST"},
 		{"--profile", s.Profile, s.Profile != "", s.stored, object},
 		{"--sse-c-key", s.CustomerKey, s.CustomerKey != "", s.stored, object},

@@ -80,6 +80,7 @@ Other variables:
   PERDURE_DAGSTER           same as run --dagster
   PERDURE_METRICS_FILE      same as --metrics-file
   PERDURE_ATTEMPT           set by run for its command: the number of the attempt
+  PERDURE_BREAKER*          set for the command of --on-open: the circuit breaker that has opened
 `)
 	return strings.TrimSpace(b.String())
 }

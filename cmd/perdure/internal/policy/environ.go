@@ -13,9 +13,15 @@ import (
 const prefix = "PERDURE_"
 
 // others returns the variables that set no parameter. PERDURE_ATTEMPT is set by run for
-// its command, which may be another perdure.
+// its command, and BreakerVariables are set for that of --on-open: they may be another perdure.
 func others() []string {
-	return []string{"PERDURE_CONFIG", "PERDURE_POLICY", "PERDURE_LOG_LEVEL", "PERDURE_LOG_FORMAT", "PERDURE_STATE", "PERDURE_DAGSTER", "PERDURE_METRICS_FILE", "PERDURE_ATTEMPT"}
+	return append(BreakerVariables(), "PERDURE_CONFIG", "PERDURE_POLICY", "PERDURE_LOG_LEVEL", "PERDURE_LOG_FORMAT", "PERDURE_STATE", "PERDURE_DAGSTER", "PERDURE_METRICS_FILE", "PERDURE_ATTEMPT")
+}
+
+// BreakerVariables returns the variables that tell the command of --on-open of the breaker:
+// its name, its state, the reason, the number in the reason, and when the next probe is.
+func BreakerVariables() []string {
+	return []string{"PERDURE_BREAKER", "PERDURE_BREAKER_STATE", "PERDURE_BREAKER_REASON", "PERDURE_BREAKER_FAILURES", "PERDURE_BREAKER_NEXT_PROBE"}
 }
 
 // A set holds the variables of the environment. A config or choice without Source is unset.

@@ -3,6 +3,7 @@
 package run
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -23,6 +24,15 @@ type child struct {
 	mu       sync.Mutex
 	ended    bool // the process was reaped: pid may be reused
 	terminal bool // the group has the terminal, or gets it when it continues
+
+	reaped chan syscall.WaitStatus // of startApart: has the status once the process was reaped; else nil
+}
+
+// apart are the running children of startApart, by process.
+var apart struct { //nolint:gochecknoglobals // a property of the process
+	sync.Mutex
+
+	children map[int]*child
 }
 
 // passedOn returns the signals that are forwarded and do not end this process.
@@ -61,7 +71,10 @@ func notifyOfOrphans(c chan<- os.Signal) { signal.Notify(c, syscall.SIGCHLD) }
 // reap reaps the orphans that have ended. It must not be called while an attempt runs.
 func reap() {
 	for pid := 1; pid > 0 && adopts(); {
-		pid, _ = syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
+		var status syscall.WaitStatus
+		if pid, _ = syscall.Wait4(-1, &status, syscall.WNOHANG, nil); pid > 0 {
+			wasReaped(pid, status)
+		}
 	}
 }
 
@@ -77,7 +90,9 @@ func (c *child) wait() *Failure {
 		// cmd.Wait does not return when the process stops for the terminal.
 		pid, err := syscall.Wait4(of, &status, syscall.WUNTRACED, nil)
 		switch {
-		case errors.Is(err, syscall.EINTR), err == nil && pid != c.pid:
+		case errors.Is(err, syscall.EINTR):
+		case err == nil && pid != c.pid:
+			wasReaped(pid, status)
 		case err != nil:
 			return &Failure{Code: exit.Failed, Start: os.NewSyscallError("wait4", err)}
 		case status.Stopped():
@@ -86,6 +101,53 @@ func (c *child) wait() *Failure {
 			return c.ending(status)
 		}
 	}
+}
+
+// startApart is start for a process that runs beside the attempts, whose waits may reap it.
+func startApart(cmd *exec.Cmd) (*child, error) {
+	apart.Lock()
+	defer apart.Unlock()
+	c, err := start(cmd)
+	if err != nil {
+		return nil, err
+	}
+	if apart.children == nil {
+		apart.children = map[int]*child{}
+	}
+	c.reaped = make(chan syscall.WaitStatus, 1)
+	apart.children[c.pid] = c
+	return c, nil
+}
+
+// wasReaped passes the status of a process that was reaped to its waitApart, if it has one.
+func wasReaped(pid int, status syscall.WaitStatus) {
+	apart.Lock()
+	defer apart.Unlock()
+	if c := apart.children[pid]; c != nil && !status.Stopped() {
+		delete(apart.children, pid)
+		c.reaped <- status
+	}
+}
+
+// waitApart is wait for a child of startApart.
+func (c *child) waitApart() *Failure {
+	var status syscall.WaitStatus
+	_, err := syscall.Wait4(c.pid, &status, 0, nil)
+	for errors.Is(err, syscall.EINTR) {
+		_, err = syscall.Wait4(c.pid, &status, 0, nil)
+	}
+	if err == nil { // else another wait has reaped it
+		wasReaped(c.pid, status)
+	}
+	return c.ending(<-c.reaped)
+}
+
+// shell is the shell of hooks.
+const shell = "sh"
+
+// shellCommand returns the command that has the shell run line.
+func shellCommand(ctx context.Context, line string) *exec.Cmd {
+	return exec.CommandContext(ctx, shell, "-c", line)
 }
 
 // ending returns the failure of a process with that status; nil if it succeeded.

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"syscall"
@@ -102,3 +103,20 @@ func (c *child) end(done <-chan *Failure, _ time.Duration) *Failure {
 
 // sweep does nothing: all processes of the job end with its handle.
 func (c *child) sweep(<-chan time.Time) {}
+
+// clear does nothing, as sweep.
+func (c *child) clear(<-chan time.Time) {}
+
+func startApart(cmd *exec.Cmd) (*child, error) { return start(cmd) }
+
+func (c *child) waitApart() *Failure { return c.wait() }
+
+// shell is the shell of hooks.
+const shell = "cmd"
+
+// shellCommand returns the command that has the shell run line.
+func shellCommand(ctx context.Context, line string) *exec.Cmd {
+	c := exec.CommandContext(ctx, shell)
+	c.SysProcAttr = &syscall.SysProcAttr{CmdLine: shell + ` /d /s /c "` + line + `"`} // which no other quoting survives
+	return c
+}
