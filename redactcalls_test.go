@@ -1,12 +1,18 @@
 package perdure_test
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"maps"
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/seed-0f2c7998/perdure/internal/redact"
 )
 
 // redacts holds each file that takes secrets out of text, and why no type has done so before: the text is made there of
@@ -70,4 +76,30 @@ func TestSecretsAreTakenOutForAReason(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(left)) {
 		t.Errorf("%s takes no secrets out of text any more", name)
 	}
+}
+
+// No text of the command's own looks like a secret: redaction would take its examples and words out of errors. Help is not redacted.
+func TestOwnTextsStay(t *testing.T) {
+	eachFile(t, func(name string) {
+		if !strings.HasPrefix(name, "cmd/perdure/") || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			return
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if of, ok := n.(*ast.KeyValueExpr); ok {
+				if key, ok := of.Key.(*ast.Ident); ok && key.Name == "Example" {
+					return false
+				}
+			}
+			if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+				if text, _ := strconv.Unquote(lit.Value); strings.Contains(text, " ") && redact.String(text) != text {
+					t.Errorf("%s: %q would be shown as %q", name, text, redact.String(text))
+				}
+			}
+			return true
+		})
+	})
 }

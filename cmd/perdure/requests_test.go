@@ -295,6 +295,16 @@ func TestBodiesOfErrors(t *testing.T) {
 	}
 }
 
+// The last part of a URL is no name of a secret, even if it reads like one. The word after it used to be redacted.
+func TestURLThatEndsLikeASecret(t *testing.T) {
+	s := startTestServers(t)
+	l := listen(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+	log := mustRun(t, s, 69, "copy", l.URL+"/oauth2/token", "-", "--max-attempts", "1")
+	if want := fmt.Sprintf("perdure: read %q: attempts exhausted after 1 attempt: 503 Service Unavailable\n", l.URL+"/oauth2/token"); log != want {
+		t.Errorf("the error is %s, want %s", log, want)
+	}
+}
+
 // What cannot be sent is refused before a request, with the reason and without the value.
 func TestRequestsThatAreRefused(t *testing.T) {
 	s, l := startTestServers(t), listen(t, fine)
@@ -315,11 +325,11 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		{"--header|X: " + strings.Repeat("x", 70_000), "more than 65536 bytes"},
 		{"--header-file|/nonexistent/file", "--header-file /nonexistent/file: open /nonexistent/file: no such file"},
 		{"--header-file|" + fileWith(t, "X: 1\n"+secret), "line 2: a header field must be NAME: VALUE"},
-		{"--header-env|Authorization: Bearer " + secret, "must have a {{VARIABLE}}"},
+		{"--header-env|Authorization: Bearer " + secret, "must have a {{VARIABLE}}, such as {{API_TOKEN}}"},
 		{"--header-env|Authorization: Bearer {{EMPTY}}", "--header-env: the environment variable EMPTY is not set, or empty"},
 		{"--netrc-file|" + fileWith(t, "login user"), "line 1: must begin with machine or default"},
 		{"--netrc-file|" + fileWith(t, "machine example.org login user password "+secret), "has no entry for 127.0.0.1, and no default"},
-		{"--netrc-file|" + fileWith(t, "default login user") + "|--header|Authorization: x", "--netrc cannot be used with a header field Authorization"},
+		{"--netrc-file|" + fileWith(t, "default login user") + "|--header|Authorization: x", "--netrc cannot be used with the header field Authorization; remove one"},
 		{"--netrc-file|", "invalid value \"\" for --netrc-file"},
 		{"--netrc", "no such file"},
 		{"--method|PUT", "invalid value \"PUT\" for --method: must be GET or POST"},

@@ -78,7 +78,15 @@ func outside(s string) string {
 	if !named(s) {
 		return s
 	}
-	return pairs.ReplaceAllStringFunc(statements.ReplaceAllString(s, "${1}${2}${3}"+Mark), pair)
+	s = statements.ReplaceAllString(s, "${1}${2}${3}"+Mark)
+	var b strings.Builder
+	end := 0
+	for _, at := range pairs.FindAllStringIndex(s, -1) {
+		inURL := at[0] > 0 && strings.IndexByte("/?&", s[at[0]-1]) >= 0
+		b.WriteString(s[end:at[0]] + pair(s[at[0]:at[1]], inURL))
+		end = at[1]
+	}
+	return b.String() + s[end:]
 }
 
 // unescaped redacts an escaped URL.
@@ -101,14 +109,15 @@ func named(s string) bool {
 }
 
 // pair redacts what pairs has found. A word after a colon and a space is one of a sentence: "invalid token: unexpected end".
-func pair(s string) string {
+// So is one after the quote that ends a URL: "https://h/oauth2/token": unexpected EOF.
+func pair(s string, inURL bool) string {
 	m := pairs.FindStringSubmatch(s)
 	name, quote, equals, value := m[1], m[2], m[3], m[4]
 	plain := strings.Trim(value, `\"'`)
 	switch {
 	case !isPlainlySecret(name), plain == "", strings.HasPrefix(plain, Mark):
 		return s
-	case equals == ": " && quote == "" && value == plain && strings.Trim(value, letters) == "":
+	case equals == ": " && (quote == "" || inURL && quote == `"`) && value == plain && strings.Trim(value, letters) == "":
 		return s
 	case quote != "" || strings.HasPrefix(equals, ":"):
 		quoted := value[:len(value)-len(strings.TrimLeft(value, `\"'`))]

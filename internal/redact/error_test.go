@@ -53,6 +53,8 @@ func TestCredentialsOutsideOfURLs(t *testing.T) {
 		{"5 authorization failures, cookie jar", "5 authorization failures, cookie jar"},
 		{"invalid token: unexpected end of JSON input", "invalid token: unexpected end of JSON input"},
 		{"password: too short, see https://h/secret: 404", "password: too short, see https://h/secret: 404"},
+		{`read "https://h/oauth2/token": attempts exhausted, Get "http://h/?secret": unexpected EOF`, `read "https://h/oauth2/token": attempts exhausted, Get "http://h/?secret": unexpected EOF`},
+		{`{"vault/token": "hunterhunter"}, {"token": hunterhunter}, "h/token": hunter2`, `{"vault/token": "REDACTED"}, {"token": REDACTED}, "h/token": REDACTED`},
 		{"image alpine:3.20@sha256:0123456789abcdef", "image alpine:3.20@sha256:0123456789abcdef"},
 		// DSNs.
 		{"dial user:hunter2@tcp(127.0.0.1:3306)/bikes?tls=true: refused", "dial REDACTED@tcp(127.0.0.1:3306)/bikes?tls=true: refused"},

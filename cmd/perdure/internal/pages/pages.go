@@ -46,7 +46,7 @@ func Parse(next, items string) (s Spec, ok bool) {
 }
 
 // Want is what Parse accepts.
-const Want = "link, or the field of a URL, such as paging.next, or FIELD=PARAMETER for a token, such as nextPageToken=pageToken"
+const Want = "link, or the field of a URL, such as paging.next, or FIELD=PARAMETER for a token, such as meta.next=cursor"
 
 // A Page is one response.
 type Page struct {

@@ -116,7 +116,7 @@ var variable = regexp.MustCompile(`\{\{([A-Za-z_][A-Za-z0-9_]*)\}\}`)
 // AddExpanded adds a field whose {{NAME}} are environment variables, which must be set.
 func (r *Request) AddExpanded(line string, getenv func(name string) string) error {
 	if !variable.MatchString(line) {
-		return errors.New("a header field of --header-env must have a {{VARIABLE}}, as in 'Authorization: Bearer {{API_TOKEN}}'")
+		return errors.New("a header field of --header-env must have a {{VARIABLE}}, such as {{API_TOKEN}}")
 	}
 	var missing error
 	line = variable.ReplaceAllStringFunc(line, func(s string) string {

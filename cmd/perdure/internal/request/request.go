@@ -59,7 +59,7 @@ func (r *Request) addLogin(req *http.Request) error {
 	case req.URL.User != nil:
 		return errors.New("--netrc cannot be used with a URL that has a user: remove one of them")
 	case req.Header.Get("Authorization") != "":
-		return errors.New("--netrc cannot be used with a header field Authorization: remove one of them")
+		return errors.New("--netrc cannot be used with the header field Authorization; remove one of them")
 	}
 	login, err := r.Netrc.Find(req.URL.Hostname())
 	if err == nil {
