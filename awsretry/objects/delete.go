@@ -40,7 +40,7 @@ const maxDelete = 1000
 
 // DeleteAll deletes the objects of the given keys, a thousand in a request, and yields each key with its result. A
 // missing object is not an error. Keys whose deletion failed for a reason that may pass are sent again, without the
-// others, as the policy says. If the loop ends early, the result of keys that were not yielded is unknown.
+// others, as the policy says. A key that the response does not name gets a request of its own. If the loop ends early, the result of keys that were not yielded is unknown.
 func (s *Store) DeleteAll(ctx context.Context, bucket string, keys iter.Seq[string]) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		batch := make([]string, 0, maxDelete)
@@ -66,15 +66,15 @@ func (s *Store) DeleteAll(ctx context.Context, bucket string, keys iter.Seq[stri
 }
 
 // deleteKeys deletes the given keys and returns errors by key. A key that XML cannot carry gets its own request: in a
-// request for many keys it would become another key.
+// request for many keys it would become another key. So does one that the store has not confirmed.
 func (s *Store) deleteKeys(ctx context.Context, bucket string, keys []string) map[string]error {
 	many := slices.DeleteFunc(slices.Clone(keys), isNoText)
-	failed := make(map[string]error)
+	failed, confirmed := make(map[string]error), make(map[string]bool)
 	if len(many) > 0 {
-		failed = s.deleteBatch(ctx, bucket, many)
+		failed = s.deleteBatch(ctx, bucket, many, confirmed)
 	}
 	for _, key := range keys {
-		if !isNoText(key) {
+		if failed[key] != nil || confirmed[key] {
 			continue
 		}
 		if err := s.delete(ctx, bucket, key); err != nil {
@@ -99,14 +99,15 @@ func (e *keyError) Error() string { return "api error " + e.code + ": " + e.mess
 // ErrorCode lets package retry classify the error.
 func (e *keyError) ErrorCode() string { return e.code }
 
-// deleteBatch deletes up to maxDelete keys and returns errors by key.
-func (s *Store) deleteBatch(ctx context.Context, bucket string, keys []string) map[string]error {
+// deleteBatch deletes up to maxDelete keys and returns errors by key. It adds those to confirmed of which the store says
+// that they are gone.
+func (s *Store) deleteBatch(ctx context.Context, bucket string, keys []string, confirmed map[string]bool) map[string]error {
 	failed := make(map[string]error)
 	var refused map[string]error // keys to send again, with the errors of the last response
 	policy := s.policy
 	policy.Classify = nil // which classifies requests; here only error codes are classified
 	err := retry.Do(ctx, &policy, func(ctx context.Context) error {
-		in := &s3.DeleteObjectsInput{Bucket: &bucket, Delete: &types.Delete{Quiet: aws.Bool(true)}}
+		in := &s3.DeleteObjectsInput{Bucket: &bucket, Delete: new(types.Delete)} // not Quiet, which leaves out the keys that are deleted
 		for _, key := range keys {
 			in.Delete.Objects = append(in.Delete.Objects, types.ObjectIdentifier{Key: &key})
 		}
@@ -115,12 +116,16 @@ func (s *Store) deleteBatch(ctx context.Context, bucket string, keys []string) m
 		if err != nil {
 			return retry.Permanent(err) // the request has used its attempts
 		}
+		for _, d := range out.Deleted {
+			confirmed[aws.ToString(d.Key)] = true
+		}
 		var again []string
 		for _, e := range out.Errors {
 			key, refusal := aws.ToString(e.Key), &keyError{aws.ToString(e.Code), aws.ToString(e.Message)}
 			class, _ := policy.ClassOf(refusal)
 			switch {
 			case refusal.code == "NoSuchKey" || refusal.code == "NoSuchVersion":
+				confirmed[key] = true
 			case class == retry.ClassTransient || class == retry.ClassThrottled || class == retry.ClassConflict:
 				again, err = append(again, key), refusal
 				refused[key] = refusal

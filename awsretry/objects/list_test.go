@@ -110,8 +110,12 @@ func TestDeleteAllRepeatsWhatMayPass(t *testing.T) {
 		_, _ = body.ReadFrom(r.Body)
 		requests = append(requests, body.String())
 		fmt.Fprint(w, "<DeleteResult>")
-		for key, code := range map[string]string{"busy": "SlowDown", "locked": "AccessDenied", "gone": "NoSuchKey"} {
-			if strings.Contains(body.String(), key) && (code != "SlowDown" || len(requests) < 3) {
+		for key, code := range map[string]string{"fine": "", "busy": "SlowDown", "locked": "AccessDenied", "gone": "NoSuchKey"} {
+			switch {
+			case !strings.Contains(body.String(), key):
+			case code == "" || code == "SlowDown" && len(requests) == 3:
+				fmt.Fprintf(w, "<Deleted><Key>%s</Key></Deleted>", key)
+			default:
 				fmt.Fprintf(w, "<Error><Key>%s</Key><Code>%s</Code></Error>", key, code)
 			}
 		}
@@ -128,6 +132,30 @@ func TestDeleteAllRepeatsWhatMayPass(t *testing.T) {
 	}
 	if len(requests) != 3 || strings.Contains(requests[1], "locked") || strings.Contains(requests[2], "fine") {
 		t.Errorf("requests %q, want three, the later ones for what was busy", requests)
+	}
+}
+
+// A key that the response does not name was not deleted for sure: another request shows it.
+func TestDeleteAllConfirmsEachKey(t *testing.T) {
+	var requests []string
+	store := handMade(t, func(w http.ResponseWriter, r *http.Request) {
+		requests = append(requests, r.Method+" "+r.URL.Path)
+		switch {
+		case r.Method == http.MethodPost:
+			fmt.Fprint(w, "<DeleteResult><Deleted><Key>named</Key></Deleted><Deleted><Key>other</Key></Deleted></DeleteResult>")
+		case strings.HasSuffix(r.URL.Path, "/kept"):
+			w.WriteHeader(http.StatusForbidden)
+		default:
+			w.WriteHeader(http.StatusNoContent)
+		}
+	})
+	for key, err := range store.DeleteAll(t.Context(), bucket, slices.Values([]string{"named", "silent", "kept"})) {
+		if (err != nil) != (key == "kept") {
+			t.Errorf("%s: %v, want an error for kept alone", key, err)
+		}
+	}
+	if want := []string{"POST /bikes", "DELETE /bikes/silent", "DELETE /bikes/kept"}; !slices.Equal(requests, want) {
+		t.Errorf("requests %q, want %q", requests, want)
 	}
 }
 
@@ -184,7 +212,7 @@ func TestDeleteAllHasTheChecksumOfOldStores(t *testing.T) {
 			fmt.Fprint(w, "<Error><Code>MissingContentMD5</Code></Error>")
 			return
 		}
-		fmt.Fprint(w, "<DeleteResult/>")
+		fmt.Fprint(w, "<DeleteResult><Deleted><Key>k</Key></Deleted></DeleteResult>")
 	})
 	for key, err := range store.DeleteAll(t.Context(), bucket, slices.Values([]string{"k"})) {
 		if err != nil {

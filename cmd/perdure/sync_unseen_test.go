@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
@@ -166,5 +168,25 @@ func TestSyncSaysWhatWasNotDeleted(t *testing.T) {
 	s.store.SetScript(s3test.Rules(s3test.Rule{Operation: "DeleteObjects", Fault: s3test.InternalError()}))
 	if code, log := inProcess(t, s, "sync", dir, "s3://bikes/x", "--delete", "--max-attempts", "1"); code != 69 || !strings.Contains(log, "1 of 2 files were not deleted: x/b") {
 		t.Errorf("code %d: %s", code, log)
+	}
+}
+
+// What the store has deleted of an interrupted request is not known: it is neither deleted nor failed.
+func TestSyncInterruptedWhileItDeletes(t *testing.T) {
+	s := startTestServers(t)
+	dir := t.TempDir()
+	treeOf{"a": "1"}.put(t, s, dir)
+	treeOf{"a": "1", "b": "2", "c": "3", "d": "4"}.put(t, s, "s3://bikes/x")
+	ctx, interrupt := context.WithCancelCause(t.Context())
+	s.store.SetScript(func(r s3test.Request) s3test.Fault {
+		if r.Operation != "DeleteObjects" {
+			return s3test.Fault{}
+		}
+		interrupt(&exit.Interrupted{Signal: os.Interrupt})
+		return s3test.StallBody(10, 0)
+	})
+	code, log := inContext(ctx, t, s, t.TempDir(), "sync", dir, "s3://bikes/x", "--delete", "--max-delete", "9")
+	if code != 130 || strings.Contains(log, "Failed") || !strings.Contains(log, " 1 skipped, 0 failed\n") || !strings.Contains(log, "stopped by signal: interrupt") {
+		t.Errorf("code %d, want 130 and no failure:\n%s", code, log)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -25,6 +26,12 @@ func inProcess(t *testing.T, s *testServers, args ...string) (int, string) {
 // inHome is inProcess with a home directory, which has the state of earlier runs.
 func inHome(t *testing.T, s *testServers, home string, args ...string) (int, string) {
 	t.Helper()
+	return inContext(t.Context(), t, s, home, args...)
+}
+
+// inContext is inHome with the context of the command.
+func inContext(ctx context.Context, t *testing.T, s *testServers, home string, args ...string) (int, string) {
+	t.Helper()
 	s.setenv(home, t.Setenv)
 	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	if err != nil {
@@ -32,7 +39,7 @@ func inHome(t *testing.T, s *testServers, home string, args ...string) (int, str
 	}
 	defer func() { _ = log.Close() }()
 	a := &app{stdin: os.Stdin, stdout: log, stderr: log, environ: os.Environ()}
-	code := a.main(t.Context(), args)
+	code := a.main(ctx, args)
 	text, err := os.ReadFile(log.Name())
 	if err != nil {
 		t.Fatal(err)

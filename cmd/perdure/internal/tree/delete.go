@@ -49,6 +49,9 @@ func (r *run) prune(ctx context.Context) error {
 		return &exit.Error{Code: exit.Failed, Err: fmt.Errorf("nothing is deleted: %d of the %d files in DST are not in SRC, and at most %d may be deleted; check SRC, or use --max-delete %d", len(extra), total, limit, len(extra))}
 	}
 	for rel, err := range r.remove(ctx, extra) {
+		if err != nil && ctx.Err() != nil {
+			break // what the store has deleted of the last batch is not known
+		}
 		e := Entry{Action: Deleted}
 		if r.DryRun {
 			e.Action, e.Reason = WouldDelete, "not in SRC"
