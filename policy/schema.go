@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure"
@@ -162,12 +163,14 @@ func list(p Parameter) object {
 		object{"type": "array", "minItems": 1, "items": anyOf(append(others, text(entry))...)})...)
 }
 
-// wants matches what a parameter with numbers allows: its kind, lower limit and upper limit.
-var wants = regexp.MustCompile(`^(a whole number|a number|seconds|calls per second).*?(?:(?:from|of at least) (\S+?))?(?:,? (?:to|and at most|at most|at most) (\S+?))?(?:, or (\w+))?$`)
+// wants returns what matches what a parameter with numbers allows: its kind, lower limit and upper limit.
+var wants = sync.OnceValue(func() *regexp.Regexp { //nolint:gochecknoglobals // compiled when needed
+	return regexp.MustCompile(`^(a whole number|a number|seconds|calls per second).*?(?:(?:from|of at least) (\S+?))?(?:,? (?:to|and at most|at most|at most) (\S+?))?(?:, or (\w+))?$`)
+})
 
 // number returns the schema of a parameter with numbers, which may also be texts.
 func number(want string) object {
-	m := wants.FindStringSubmatch(strings.Replace(want, "292 years", "9223372036", 1))
+	m := wants().FindStringSubmatch(strings.Replace(want, "292 years", "9223372036", 1))
 	n := object{"type": "number"}
 	if low, ok := limit(m[2]); ok {
 		n["minimum"] = low

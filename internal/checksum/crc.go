@@ -48,6 +48,9 @@ func FromCRC(name string, crc uint64) Sum {
 // Zero bits that follow change a CRC by a linear map over GF(2), whose powers are computed by squaring:
 // Mark Adler's crc32_combine in zlib.
 func Combine(name string, a, b uint64, n int64) uint64 {
+	if a == 0 {
+		return b // as a linear map has 0 of 0
+	}
 	poly, bits := polynomial(name)
 	step := make([]uint64, bits) // the map for one zero bit
 	step[0] = poly

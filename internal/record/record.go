@@ -12,7 +12,8 @@ import (
 // sumSize is the size of the end of a line: a space, eight hexadecimal digits and a newline.
 const sumSize = 10
 
-var table = crc32.MakeTable(crc32.Castagnoli) //nolint:gochecknoglobals // a constant
+// checksum returns the CRC-32C of text. A variable for the table would be filled whenever a program starts.
+func checksum(text []byte) uint32 { return crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli)) }
 
 // Encode returns the line of v. The error is that of [json.Marshal].
 func Encode(v any) ([]byte, error) {
@@ -20,13 +21,13 @@ func Encode(v any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fmt.Appendf(text, " %08x\n", crc32.Checksum(text, table)), nil
+	return fmt.Appendf(text, " %08x\n", checksum(text)), nil
 }
 
 // Decode decodes a line, with its newline, into v, and reports whether the line is complete, unaltered and of v's
 // type. If not, the content of v is undefined.
 func Decode(line []byte, v any) bool {
 	text := line[:max(len(line)-sumSize, 0)]
-	sum := fmt.Appendf(nil, " %08x\n", crc32.Checksum(text, table))
+	sum := fmt.Appendf(nil, " %08x\n", checksum(text))
 	return bytes.Equal(line[len(text):], sum) && json.Unmarshal(text, v) == nil
 }

@@ -25,6 +25,7 @@ type Dir struct {
 
 	mu      sync.Mutex
 	staging *staging // of all files in a tree; nil if not made yet
+	opened  *os.File // to be flushed; nil if not opened yet
 }
 
 // OpenDir opens the directory at path for single files. It follows links in the path.
@@ -41,7 +42,21 @@ func (d *Dir) Close() error {
 	if d.staging != nil {
 		d.staging.closeOrRemove(d.root)
 	}
+	if d.opened != nil {
+		_ = d.opened.Close()
+	}
 	return d.root.Close()
+}
+
+// sync flushes the names in the directory to disk; not all systems can.
+func (d *Dir) sync() {
+	d.mu.Lock()
+	if d.opened == nil {
+		d.opened, _ = d.root.Open(".")
+	}
+	opened := d.opened
+	d.mu.Unlock()
+	_ = opened.Sync() // of nil fails
 }
 
 // stage returns the staging directory for a file: one that an earlier process has left with that part, or else a new

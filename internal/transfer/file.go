@@ -226,15 +226,14 @@ func (f *File) Commit() (Result, error) {
 // install renames the part.
 func (f *File) install(size int64) error {
 	part := f.out.part
-	err := part.Truncate(size)
+	verified, err := part.Stat()
+	if err == nil && verified.Size() != size {
+		err = part.Truncate(size)
+	}
 	if f.old != nil {
 		err = errors.Join(err, part.Chmod(inherit(part, f.old)))
 	}
 	if err := errors.Join(err, part.Sync()); err != nil {
-		return err
-	}
-	verified, err := part.Stat()
-	if err != nil {
 		return err
 	}
 	if !renamesOpen {
@@ -260,10 +259,8 @@ func (f *File) install(size int64) error {
 	if err := checkSame(root, f.name, verified); err != nil {
 		return err
 	}
-	if d, err := root.Open("."); err == nil { // for the name; not all systems can
-		_ = d.Sync()
-		_ = d.Close()
-	}
+	f.partName = "" // it has another
+	f.dir.sync()
 	return nil
 }
 
@@ -328,8 +325,8 @@ func (f *File) drop(remove bool) {
 	if f.state.file != nil {
 		_ = f.state.file.Close()
 	}
-	if remove {
-		_ = root.Remove(f.partName) // unless it has been renamed
+	if remove && f.partName != "" {
+		_ = root.Remove(f.partName)
 	}
 	if remove && f.state.file != nil {
 		_ = root.Remove(f.stateName)

@@ -104,7 +104,7 @@ func One(ctx context.Context, c *endpoint.Copy, to endpoint.Endpoint) (stored en
 	if err != nil {
 		return stored, endpoint.Explain("write", to.Where(), err)
 	}
-	r := run{copy: c, where: to.Where(), target: t}
+	r := run{copy: c, to: to, target: t}
 	_, err = retry.Value(ctx, c.Session.Again(), func(ctx context.Context) (endpoint.Stored, error) {
 		c.Tries++
 		return r.attempt(ctx)
@@ -123,7 +123,7 @@ func One(ctx context.Context, c *endpoint.Copy, to endpoint.Endpoint) (stored en
 // A run is one copy to a target.
 type run struct {
 	copy   *endpoint.Copy
-	where  string
+	to     endpoint.Endpoint
 	target endpoint.Target
 }
 
@@ -132,7 +132,7 @@ func (r run) explain(err error) error {
 	if _, read := errors.AsType[*endpoint.ReadError](err); read {
 		return endpoint.Explain("read", r.copy.From.Where(), err)
 	}
-	return endpoint.Explain("write", r.where, err)
+	return endpoint.Explain("write", r.to.Where(), err)
 }
 
 // attempt makes one attempt to copy all bytes.
@@ -179,7 +179,7 @@ func (r run) fetch(ctx context.Context, g transfer.Getter) (err error) {
 	case err == nil:
 		return nil
 	case written || size:
-		return retry.Permanent(endpoint.Explain("write", r.where, err))
+		return retry.Permanent(endpoint.Explain("write", r.to.Where(), err))
 	case requested || !endpoint.MayRestart(err) || errors.Is(err, checksum.ErrMismatch) || errors.Is(err, transfer.ErrChanged): // these were retried already
 		return retry.Permanent(endpoint.Explain("read", r.copy.From.Where(), err))
 	}
