@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 	"github.com/aws/smithy-go/logging"
 
 	"github.com/seed-0f2c7998/perdure/internal/setting"
@@ -53,6 +55,9 @@ func Config(ctx context.Context, endpoint, profile string, unsigned bool) (aws.C
 	if err := CheckURL(Source, aws.ToString(cfg.BaseEndpoint)); err != nil {
 		return cfg, err
 	}
+	if cache, ok := cfg.Credentials.(*aws.CredentialsCache); ok {
+		cfg.Credentials = discreet{cache}
+	}
 	cfg.Region = cmp.Or(cfg.Region, "us-east-1")
 	if unsigned {
 		return cfg, nil
@@ -64,6 +69,18 @@ func Config(ctx context.Context, endpoint, profile string, unsigned bool) (aws.C
 		return cfg, fmt.Errorf("no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or use --no-sign-request (%s)", oneLine(err.Error()))
 	}
 	return cfg, nil
+}
+
+// discreet has errors without what a credential_process has printed: that may be a warning and then the credentials.
+type discreet struct{ *aws.CredentialsCache }
+
+// Retrieve returns the credentials.
+func (d discreet) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	c, err := d.CredentialsCache.Retrieve(ctx)
+	if e, ok := errors.AsType[*processcreds.ProviderError](err); ok && strings.Contains(e.Error(), "process output: ") {
+		err = fmt.Errorf("credential_process must print credentials in JSON, and nothing else: %w", errors.Unwrap(e.Err))
+	}
+	return c, err
 }
 
 // Key reads a key from a file with its 32 bytes, or with their base64.
