@@ -72,7 +72,7 @@ func TestPagesOfAnAPI(t *testing.T) {
 			if n < 2 {
 				next = strconv.Quote(strconv.Itoa(n + 1))
 			}
-			fmt.Fprintf(w, `{"items": %s, "more": %s}`, items, next)
+			fmt.Fprintf(w, "\ufeff"+`{"items": %s, "more": %s}`, items, next) // with a byte order mark
 		},
 	} {
 		l := apiServer(t, page)
@@ -147,9 +147,11 @@ func TestPagesThatAreWrong(t *testing.T) {
 		case "":
 			fmt.Fprint(w, `{"items": [1], "next": "?page=2", "token": 2, "list": 1}`)
 		case "2":
-			if body == "503" || body == "403" {
-				code, _ := strconv.Atoi(body)
+			if code, err := strconv.Atoi(body); err == nil {
 				w.WriteHeader(code)
+				if code == http.StatusNotFound {
+					return
+				}
 				fmt.Fprint(w, "not now: "+r.Header.Get("Authorization"))
 				return
 			}
@@ -168,16 +170,19 @@ func TestPagesThatAreWrong(t *testing.T) {
 		{field, `{"items": [2], "next": "/"}`, 1, "page 3 (SERVER/): the pages are a loop: page 1 has the same URL"},
 		{field, `{"items": [2], "next": "?page=2#x"}`, 1, "page 3 (SERVER/?page=2#x): the pages are a loop: page 2 has the same URL"},
 		{"--next|token=page|--items|items", `{"items": [2], "token": 2}`, 1, "the pages are a loop: page 2 has the same URL"},
-		{field, `{"items": [2]`, 1, "page 2 (SERVER/?page=2): the body is not JSON"},
-		{field, `<html>`, 1, "page 2 (SERVER/?page=2): the body is not JSON"},
-		{field, `{"next": null}`, 1, "page 2 (SERVER/?page=2): it has no field items (--items)"},
-		{field, `{"items": {}}`, 1, "its field items is not an array (--items)"},
+		{field, `{"items": [2]`, 1, "page 2 (SERVER/?page=2): the body is not JSON: {\"items\": [2]\n"},
+		{field, "<html>\x1b[31m\n<h1>Login", 1, `page 2 (SERVER/?page=2): the body is not JSON: <html>\x1b[31m <h1>Login`},
+		{field, "", 1, "page 2 (SERVER/?page=2): the body is not JSON\n"},
+		{field, `{"ok": false, "error": "invalid_auth", "password": "` + secrettest.Password + `", "sent": "` + secrettest.Token + `"}`, 1,
+			`page 2 (SERVER/?page=2): it has no field items (--items): {"ok": false, "error": "invalid_auth", "password": "REDACTED", "sent": "REDACTED"}`},
+		{field, `{"items": {}}`, 1, `its field items is not an array (--items): {"items": {}}`},
 		{field, `{"items": [], "next": {}}`, 1, "its field next must be a text, a number or null (--next)"},
 		{field, `{"items": [], "next": true}`, 1, "its field next must be a text, a number or null (--next)"},
 		{field, `{"items": [], "next": "ftp://x/"}`, 1, "its next page has no http or https URL (--next)"},
 		{field, `{"items": [], "next": ":"}`, 1, "its next page has no http or https URL (--next)"},
 		{"--next|next", "", 1, "page 1 (SERVER/): it is not an array: --items names the field that is one"},
 		{field + "|--max-pages|5", `{"items": [2], "next": "?page=3"}`, 1, "page 6 (SERVER/?page=6): more than 5 pages: --max-pages allows another number"},
+		{field, "404", 1, "page 2 (SERVER/?page=2): 404 Not Found\n"},
 		{field, "403", 1, "page 2 (SERVER/?page=2): 403 Forbidden: not now: REDACTED"},
 		{field, "503", 69, "page 2 (SERVER/?page=2): attempts exhausted after 3 attempts: 503 Service Unavailable: not now: REDACTED"},
 	} {

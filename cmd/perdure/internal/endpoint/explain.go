@@ -177,6 +177,10 @@ func unwrapped(err error) error {
 		if all := e.Unwrap(); len(all) == 1 { // of errors.Join
 			return all[0]
 		}
+	case interface{ Unwrap() error }:
+		if within := e.Unwrap(); within != nil && within.Error() == err.Error() { // of retry.Permanent
+			return within
+		}
 	}
 	return nil
 }

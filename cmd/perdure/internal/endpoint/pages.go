@@ -88,7 +88,7 @@ func (b *book) try(ctx context.Context, u *url.URL) (page pages.Page, err error)
 	if err == nil && len(body) > pages.MaxSize {
 		err = &httpretry.LimitError{What: "the page", Limit: pages.MaxSize}
 	}
-	page = pages.Page{Body: body, Header: res.Header, URL: &address}
+	page = pages.Page{Body: body, Header: res.Header, URL: &address, Quote: func() string { return more.Quote(req, body) }}
 	if res.Request != nil {
 		page.URL = res.Request.URL
 	}

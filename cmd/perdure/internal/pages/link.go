@@ -41,7 +41,7 @@ func link(list string) (target, rel, rest string) {
 		var name, value string
 		name, value, list = parameter(list)
 		if strings.EqualFold(name, "rel") && !hasRel { // the first one counts
-			rel, hasRel = value, true
+			rel, hasRel = strings.Trim(value, "'"), true // some servers write rel='next'
 		}
 	}
 }

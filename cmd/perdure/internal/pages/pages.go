@@ -53,6 +53,8 @@ type Page struct {
 	Body   []byte
 	Header http.Header
 	URL    *url.URL // after redirects
+
+	Quote func() string // returns the beginning of Body for an error, without secrets
 }
 
 // An Error is the error of one page.
@@ -132,18 +134,25 @@ func (r *Reader) page() error {
 	if err != nil {
 		return err
 	}
-	if !json.Valid(page.Body) {
-		return errors.New("the body is not JSON")
-	}
-	next, err := r.Spec.nextOf(page, r.at)
+	next, err := r.take(page)
 	if err != nil {
-		return err
-	}
-	if err := r.add(page.Body); err != nil {
-		return err
+		return errors.New(strings.TrimSuffix(err.Error()+": "+page.Quote(), ": "))
 	}
 	r.at = next
 	return nil
+}
+
+// take writes the items of a page, and returns the URL of the next one, or nil.
+func (r *Reader) take(page Page) (*url.URL, error) {
+	page.Body = bytes.TrimPrefix(page.Body, []byte("\ufeff")) // a byte order mark, which a JSON parser may ignore (RFC 8259)
+	if !json.Valid(page.Body) {
+		return nil, errors.New("the body is not JSON")
+	}
+	next, err := r.Spec.nextOf(page, r.at)
+	if err != nil {
+		return nil, err
+	}
+	return next, r.add(page.Body)
 }
 
 // add writes the items of a page.

@@ -11,6 +11,7 @@ func TestLink(t *testing.T) {
 		{`<https://h/2>; rel="next"`, "https://h/2"},
 		{`<2>;rel=next`, "2"},
 		{`<2>; rel="prev next"`, "2"},
+		{`<2>; rel='next'`, "2"}, {`<2>; rel='prev next'; x`, "2"},
 		{`<2>; REL=NEXT`, "2"},
 		{`<1>; rel="prev", <3>; rel="next", <9>; rel="last"`, "3"},
 		{`<3>; title="a, b; c"; rel="next"`, "3"},

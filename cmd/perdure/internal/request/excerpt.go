@@ -92,6 +92,11 @@ func beginning(res *http.Response) string {
 	return string(text)
 }
 
+// Quote returns the beginning of the body of a response to req in one line, without secrets.
+func (r *Request) Quote(req *http.Request, body []byte) string {
+	return clean(string(body[:min(len(body), read)]), r.secrets(req))
+}
+
 // clean returns the beginning of text in one line, without secrets.
 func clean(text string, secrets redact.Secrets) string {
 	text = secrets.Redact(text)
