@@ -82,7 +82,7 @@ func TestOpenBreakerOfThePage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	varying := regexp.MustCompile(`\b[A-Z]{3,4} \(in|\d+|-?Z|[+-]\d\d:\d\d| +`)
+	varying := regexp.MustCompile(`(?:\b[A-Z]{3,5}|[+-]\d{2,4}),|\bnow\b|\d+ s ago|\d+|-?Z|[+-]\d\d:\d\d| +`)
 	normal := func(text string) string {
 		return varying.ReplaceAllStringFunc(strings.TrimSpace(text), func(s string) string {
 			if s[0] == ' ' {

@@ -149,9 +149,9 @@ func (f *requestFlags) setHeader(a *app, _ *pflag.FlagSet, r *request.Request, _
 		}
 	}
 	for _, path := range f.files {
-		text, err := readFile(path, maxConfig)
+		text, err := readText(path)
 		if err == nil {
-			err = r.AddLines(string(text))
+			err = r.AddLines(text)
 		}
 		if err != nil {
 			return fmt.Errorf("--header-file %s: %w", path, err)
@@ -183,9 +183,9 @@ func (f *requestFlags) setNetrc(a *app, flags *pflag.FlagSet, r *request.Request
 		}
 		path = filepath.Join(home, ".netrc")
 	}
-	text, err := readFile(path, maxConfig)
+	text, err := readText(path)
 	if err == nil {
-		r.Netrc, err = request.ParseNetrc(path, string(text))
+		r.Netrc, err = request.ParseNetrc(path, text)
 	}
 	if err != nil {
 		return fmt.Errorf("netrc file %s: %w", path, err)
@@ -198,6 +198,12 @@ const (
 	maxConfig = 1 << 20
 	maxData   = 64 << 20
 )
+
+// readText returns the text of a file, without a byte order mark.
+func readText(path string) (string, error) {
+	data, err := readFile(path, maxConfig)
+	return strings.TrimPrefix(string(data), "\ufeff"), err
+}
 
 // readFile returns the content of a file, which may be a pipe.
 func readFile(path string, most int64) ([]byte, error) {

@@ -135,7 +135,7 @@ func TestHeaderFieldsAreThoseOfCurl(t *testing.T) {
 func TestHeaderFieldsFromFilesAndVariables(t *testing.T) {
 	s, l := startTestServers(t), listen(t, fine)
 	t.Setenv("API_TOKEN", secrettest.Token)
-	path := fileWith(t, "# of the API\r\n\r\nX-One: 1\r\nCookie: session="+secrettest.Cookie+"\n  \nX-Last: {{API_TOKEN}}")
+	path := fileWith(t, "\ufeff# of the API\r\n\r\nX-One: 1\r\nCookie: session="+secrettest.Cookie+"\n  \nX-Last: {{API_TOKEN}}")
 	mustRun(t, s, 0, "copy", l.URL, filepath.Join(t.TempDir(), "out"), "--header", "X-Two: 2", "--header-file", path,
 		"--header-env", "Authorization: Bearer {{API_TOKEN}}", "--header-env", "X-Both: {{API_TOKEN}}-{{API_TOKEN}}")
 	got := l.take()
@@ -236,7 +236,7 @@ func TestHeaderFieldsStayOnTheirServer(t *testing.T) {
 			fine(w, r)
 		}
 	})
-	netrc := fileWith(t, "machine 127.0.0.1 login user password "+secrettest.Password)
+	netrc := fileWith(t, "\ufeffmachine 127.0.0.1 login user password "+secrettest.Password)
 	for _, given := range [][]string{
 		{"--header", "Authorization: Bearer " + secrettest.Token, "--header", "X-Mine: 1", "--header", "Cookie: a=" + secrettest.Cookie, "--header", "Host: secret.example.org", "--header", "User-Agent: mine", "--header", "Accept: text/mine"},
 		{"--netrc-file", netrc, "--header", "X-Mine: 1"},

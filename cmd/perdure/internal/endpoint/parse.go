@@ -153,7 +153,7 @@ type Tree struct {
 // ParseTree parses the arguments of a copy of many files. stores says that they may be in different stores.
 func ParseTree(source, destination string, stores bool) (t Tree, err error) {
 	prefix := words(func(s scheme) string { return s.tree })
-	want := "a directory or " + prefix + ", with -r"
+	want := "a directory or " + prefix
 	var sides [2]Endpoint
 	for i, text := range []string{source, destination} {
 		field := []string{"SRC", "DST"}[i]
@@ -166,7 +166,7 @@ func ParseTree(source, destination string, stores bool) (t Tree, err error) {
 			return t, setting.Bad(field, text, want)
 		}
 		if local {
-			t.Dir, want = text, prefix+", with -r and a directory as SRC"
+			t.Dir, want = text, prefix+", because SRC is a directory"
 			continue
 		}
 		if sides[i], err = s.parse(field, text); err != nil {
@@ -175,7 +175,7 @@ func ParseTree(source, destination string, stores bool) (t Tree, err error) {
 	}
 	t.From, t.To = sides[0], sides[1]
 	if t.Dir == "" && !stores && overlap(t.From.String(), t.To.String()) {
-		return t, setting.Bad("DST", t.To.String(), "neither in SRC nor around it, with -r")
+		return t, setting.Bad("DST", t.To.String(), "neither in SRC nor around it")
 	}
 	return t, nil
 }

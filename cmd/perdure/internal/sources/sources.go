@@ -203,7 +203,7 @@ func (p part) check(text string, to endpoint.Endpoint, local bool, o Options) er
 	case p.from == nil || o.Stores && !local:
 		return nil
 	case p.below() && endpoint.Overlap(p.from, at):
-		return setting.Bad("DST", at.String(), "neither in "+p.from.String()+" nor around it, with -r")
+		return setting.Bad("DST", at.String(), "neither in "+p.from.String()+" nor around it")
 	case at.Is(p.from):
 		return setting.Bad("DST", at.String(), "different from SRC "+text)
 	}

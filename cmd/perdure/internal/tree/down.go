@@ -21,7 +21,7 @@ import (
 // openDown connects the store as the source. The directory is created before the first copy.
 func (r *run) openDown(ctx context.Context) error {
 	if info, err := os.Stat(r.Dir); err == nil && !info.IsDir() {
-		return endpoint.Explain("write", r.Dir, errors.New("is a file: -r needs a directory"))
+		return endpoint.Explain("write", r.Dir, errors.New("is a file, not a directory"))
 	}
 	return r.connect(ctx)
 }

@@ -18,7 +18,7 @@ import (
 func (r *run) openUp(context.Context) error {
 	info, err := os.Stat(r.Dir)
 	if err == nil && !info.IsDir() {
-		err = errors.New("is a file: -r needs a directory")
+		err = errors.New("is a file, not a directory")
 	}
 	if err == nil {
 		var d *os.File
