@@ -173,8 +173,10 @@ func TestPagesThatAreWrong(t *testing.T) {
 		{field, `{"items": [2]`, 1, "page 2 (SERVER/?page=2): the body is not JSON: {\"items\": [2]\n"},
 		{field, "<html>\x1b[31m\n<h1>Login", 1, `page 2 (SERVER/?page=2): the body is not JSON: <html>\x1b[31m <h1>Login`},
 		{field, "", 1, "page 2 (SERVER/?page=2): the body is not JSON\n"},
-		{field, `{"ok": false, "error": "invalid_auth", "password": "` + secrettest.Password + `", "sent": "` + secrettest.Token + `"}`, 1,
-			`page 2 (SERVER/?page=2): it has no field items (--items): {"ok": false, "error": "invalid_auth", "password": "REDACTED", "sent": "REDACTED"}`},
+		{
+			field, `{"ok": false, "error": "invalid_auth", "password": "` + secrettest.Password + `", "sent": "` + secrettest.Token + `"}`, 1,
+			`page 2 (SERVER/?page=2): it has no field items (--items): {"ok": false, "error": "invalid_auth", "password": "REDACTED", "sent": "REDACTED"}`,
+		},
 		{field, `{"items": {}}`, 1, `its field items is not an array (--items): {"items": {}}`},
 		{field, `{"items": [], "next": {}}`, 1, "its field next must be a text, a number or null (--next)"},
 		{field, `{"items": [], "next": true}`, 1, "its field next must be a text, a number or null (--next)"},
