@@ -32,7 +32,22 @@ import (
 
 func main() {
 	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()}
-	os.Exit(a.main(context.Background(), os.Args[1:]))
+	reserveStdin()
+	code := a.main(context.Background(), os.Args[1:])
+	runtime.KeepAlive(a) // has the file that reserveStdin has replaced
+	os.Exit(code)
+}
+
+// reserveStdin keeps what a command reads from a pipe or a file from a credential_process, to which the AWS SDK gives os.Stdin:
+// one that reads it, as ssh does, would take the bytes of a copy. A terminal stays, for a question of it.
+func reserveStdin() {
+	info, err := os.Stdin.Stat()
+	if err != nil || info.Mode()&os.ModeCharDevice != 0 {
+		return
+	}
+	if null, err := os.Open(os.DevNull); err == nil {
+		os.Stdin = null
+	}
 }
 
 // An app holds what all commands use: files, environment, logger.

@@ -137,19 +137,3 @@ func withSecret(t *testing.T, dir string) (found []string) {
 	}
 	return found
 }
-
-// What a credential_process prints besides JSON may be the credentials, in any form.
-func TestOutputOfCredentialProcessIsNotShown(t *testing.T) {
-	s, dir := startTestServers(t), t.TempDir()
-	config := filepath.Join(dir, "config")
-	if err := os.WriteFile(config, []byte("[default]\ncredential_process = echo "+secrettest.AccessKey+" "+secrettest.SecretKey+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	out, err := command(t, append(s.environ(dir), "AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY=", "AWS_CONFIG_FILE="+config), "copy", "s3://bikes/x", dir).CombinedOutput()
-	if found := secrettest.Find(string(out)); len(found) > 0 {
-		t.Errorf("the output has %q:\n%s", found, out)
-	}
-	if want := "credential_process must print credentials in JSON, and nothing else: invalid character 'A'"; err == nil || !strings.Contains(string(out), want) {
-		t.Errorf("%v\n%s, want %s", err, out, want)
-	}
-}
