@@ -7,9 +7,10 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Union
 
 NAME = "perdure.exe" if sys.platform == "win32" else "perdure"
 
@@ -22,6 +23,16 @@ def binary() -> str:
         if path.is_file() and os.access(path, os.X_OK):
             return str(path.resolve())
     raise FileNotFoundError(f"{NAME} is neither beside this package, nor in {sysconfig.get_path('scripts')}, nor in PATH")
+
+
+def arguments(command: Sequence[Union[str, "os.PathLike[str]"]]) -> list[str]:
+    """Returns a command to run as a list of str. A str is refused, since its letters would be the arguments."""
+    if isinstance(command, (str, bytes, os.PathLike)):
+        raise TypeError(f'a command is a list, such as ["sh", "-c", "..."], not {type(command).__name__}')
+    found = [os.fspath(each) for each in command]
+    if not found:
+        raise TypeError("a command is a list that begins with a program: it is empty")
+    return found
 
 
 def version() -> str:

@@ -8,8 +8,9 @@ import re
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import IO, TYPE_CHECKING, Literal, Union, overload
+from typing import TYPE_CHECKING, Literal, Union, overload
 
+from perdure._binary import arguments
 from perdure._errors import CommandFailed, OutputTooLarge, PerdureError, UsageError, error_of
 from perdure._process import MAX_OUTPUT, Input, Process
 from perdure._results import CopyResult, Event, RunResult, Status, TreeResult, copy_result, status_of, tree_of, tree_result
@@ -28,7 +29,7 @@ def run(
     *,
     check: bool = True,
     capture: bool = False,
-    input: bytes | IO[bytes] | None = None,
+    input: Input = None,
     env: Mapping[str, str] | None = None,
     cwd: PathLike | None = None,
     on_event: OnEvent = None,
@@ -41,14 +42,16 @@ def run(
     flags are those of perdure run --help: max_attempts=3 is --max-attempts 3, buffer=True is --buffer.
     check: raise CommandFailed if the last attempt failed. If perdure itself cannot run it, that is always raised.
     capture: return standard output, at most max_output bytes; else the command writes to that of this process.
-    input: standard input; None means that of this process. env: variables added to those of this process.
+    input: standard input, as bytes or a file with read(); None means that of this process.
+    env: variables added to those of this process.
     on_event: called with each event, on another thread; what it raises stops the command and is raised here.
     grace: seconds from a signal to this process until the command is killed.
     """
     stdout = subprocess.PIPE if capture else None
-    args = ["run", *_arguments(flags), "--", *(os.fspath(a) for a in command)]
+    args = ["run", *_arguments(flags), "--", *arguments(command)]
     p = _start(args, input, stdout, env, cwd, on_event, max_output, grace, relay=True)
-    ended, failure = p.last("ended"), p.last("error")
+    ended, last = p.last("ended"), p.last("ended", "error")
+    failure = None if last is ended else last  # an error before the end is of a perdure that the command started
     f = ended.fields if ended else {}
     result = RunResult(p.returncode, int(f.get("attempts", 0)), float(f.get("elapsed", 0)), p.output, tuple(p.events))
     if failure or not ended:
@@ -67,7 +70,7 @@ def copy(
     destination: PathLike,
     *,
     recursive: Literal[True],
-    input: bytes | IO[bytes] | None = ...,
+    input: Input = ...,
     env: Mapping[str, str] | None = ...,
     on_event: OnEvent = ...,
     max_output: int = ...,
@@ -82,7 +85,7 @@ def copy(  # type: ignore[overload-overlap]  # a str is a Sequence[str], too
     destination: PathLike,
     *,
     recursive: Literal[False] = ...,
-    input: bytes | IO[bytes] | None = ...,
+    input: Input = ...,
     env: Mapping[str, str] | None = ...,
     on_event: OnEvent = ...,
     max_output: int = ...,
@@ -97,7 +100,7 @@ def copy(  # type: ignore[overload-overlap]  # a str is a Sequence[str], too
     destination: PathLike,
     *,
     recursive: bool,
-    input: bytes | IO[bytes] | None = ...,
+    input: Input = ...,
     env: Mapping[str, str] | None = ...,
     on_event: OnEvent = ...,
     max_output: int = ...,
@@ -112,7 +115,7 @@ def copy(
     destination: PathLike,
     *,
     recursive: bool = ...,
-    input: bytes | IO[bytes] | None = ...,
+    input: Input = ...,
     env: Mapping[str, str] | None = ...,
     on_event: OnEvent = ...,
     max_output: int = ...,
@@ -126,7 +129,7 @@ def copy(
     destination: PathLike,
     *,
     recursive: bool = False,
-    input: bytes | IO[bytes] | None = None,
+    input: Input = None,
     env: Mapping[str, str] | None = None,
     on_event: OnEvent = None,
     max_output: int = MAX_OUTPUT,
@@ -137,14 +140,18 @@ def copy(
 
     A list of sources, with patterns such as ["s3://b/2024/*.csv"] if need be, is copied into the destination.
     flags are those of perdure copy --help: checksum="sha256:...", endpoint_url="http://localhost:9000".
-    source "-" copies input; destination "-" returns the data as output, at most max_output bytes.
+    source "-" copies input, bytes or a file with read(), or if it is None the standard input of this process;
+    destination "-" returns the data as output, at most max_output bytes.
     on_event: called with each event, on another thread; what it raises stops the copy and is raised here.
     """
-    one = isinstance(source, (str, os.PathLike))
-    sources = [os.fspath(each) for each in ([source] if isinstance(source, (str, os.PathLike)) else source)]
+    one = isinstance(source, (str, bytes, os.PathLike))
+    sources = [os.fsdecode(each) for each in ([source] if isinstance(source, (str, bytes, os.PathLike)) else source)]
     if one and not recursive and sources[0].startswith("s3://") and _is_pattern(sources[0]):
         raise UsageError(f"{sources[0]} is a pattern, which stands for many objects: pass it in a list", 64)
-    args = ["copy", *_arguments({**flags, "recursive": recursive or None}), "--", *sources, os.fspath(destination)]
+    args = ["copy", *_arguments({**flags, "recursive": recursive or None}), "--", *sources]
+    if input is not None and not any(re.search("(^|=)@?-$", each) for each in args):
+        raise UsageError('input is given, but neither the source nor a flag is "-"', 64)
+    args.append(os.fsdecode(destination))
     result = _copied(_start(args, input, subprocess.PIPE, env, None, on_event, max_output, grace))
     if one or isinstance(result, TreeResult):
         return result
@@ -166,7 +173,7 @@ def sync(
 
     flags are those of perdure sync --help: max_delete=10, dry_run=True, exclude=["*.tmp", "cache/"].
     """
-    args = ["sync", *_arguments({**flags, "delete": delete or None}), "--", os.fspath(source), os.fspath(destination)]
+    args = ["sync", *_arguments({**flags, "delete": delete or None}), "--", os.fsdecode(source), os.fsdecode(destination)]
     result = _copied(_start(args, None, subprocess.PIPE, env, None, on_event, max_output, grace))
     assert isinstance(result, TreeResult)
     return result
@@ -184,6 +191,8 @@ def _arguments(flags: Mapping[str, object]) -> list[str]:
     """Returns the flags as arguments. None and an empty list leave a flag out, a list repeats it."""
     args = ["--json", "--log-level=debug"]  # a result may be an event of level debug
     for name, value in flags.items():
+        if name in ("json", "log_level", "log_format", "help"):
+            raise UsageError(f"{name} is not allowed: the package reads the events, and logs them to the logger perdure", 64)
         flag = "--" + name.replace("_", "-")
         for each in value if isinstance(value, (list, tuple)) else () if value is None else (value,):
             if isinstance(each, bool):
@@ -221,7 +230,7 @@ def _start(
 def _copied(p: Process) -> CopyResult | TreeResult:
     events = tuple(p.events)
     summary, copied = p.last("summary"), p.last("copied")
-    result = tree_result(summary, p.output, events) if summary else None
+    result = tree_result(summary, p.output, events, tuple(p.failures)) if summary else None
     if p.returncode:
         raise _error(p, p.last("error"), result)
     if result:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from perdure._results import Event, RunResult, TreeResult
 
@@ -16,6 +17,10 @@ class PerdureError(Exception):
         self.exit_code = exit_code
         self.events = tuple(events)
         self.result = result  #: what was done nevertheless: of run, and of copies of many files; else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Lets pickle carry the exception from one process to another, as process pools do."""
+        return type(self), (str(self), self.exit_code, self.events, self.result)
 
     @property
     def retry_at(self) -> datetime | None:

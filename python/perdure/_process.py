@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import io
 import logging
 import os
 import signal
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO, Any, Union
+from typing import IO, Any, Protocol, Union
 
 from perdure._binary import binary
 from perdure._results import Event, event_of
@@ -27,7 +28,14 @@ _log.addHandler(logging.NullHandler())  # without a handler of the application n
 _LEVELS = {"DEBUG": logging.DEBUG, "INFO": logging.INFO, "WARN": logging.WARNING, "ERROR": logging.ERROR}
 _BEGIN = b'{"time":"'
 
-Input = Union[bytes, IO[bytes], None]
+
+class Readable(Protocol):
+    """A binary file, a response, or what else has bytes to read."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+Input = Union[bytes, Readable, None]
 
 
 class Terminated(BaseException):
@@ -46,9 +54,10 @@ class Process:
         self.output = b""
         self.too_large = False
         self.events: collections.deque[Event] = collections.deque(maxlen=MAX_EVENTS)
+        self.failures: collections.deque[Event] = collections.deque(maxlen=MAX_EVENTS)  # of single files
         self.tail: collections.deque[str] = collections.deque(maxlen=MAX_TAIL)
         self._on_event, self._max_output, self._relay = on_event, max_output, relay
-        self._raised: BaseException | None = None  # by on_event
+        self._raised: BaseException | None = None  # by on_event, or by reading the input
 
     def last(self, *names: str) -> Event | None:
         """Returns the last event of these names."""
@@ -66,31 +75,40 @@ class Process:
         """Runs perdure with args to its end. If this thread is interrupted, the command gets the signal once, and SIGKILL
         after grace seconds."""
         options: dict[str, Any] = {}
+        source = io.BytesIO(stdin) if isinstance(stdin, (bytes, bytearray, memoryview)) else stdin
+        piped = source is not None and not _is_file(source)
+        inherited: Any = subprocess.PIPE if piped else source
         if sys.platform == "win32":
             options["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP
         else:
             options["start_new_session"] = True  # a terminal's ctrl-C is forwarded once; a second one would end the command at once
-        with _terminating(), subprocess.Popen(
-            [binary(), *args],
-            stdin=subprocess.PIPE if isinstance(stdin, bytes) else stdin,
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            env=None if env is None else {**os.environ, **env},
-            cwd=cwd,
-            **options,
-        ) as child:
+        with _terminating(), contextlib.ExitStack() as stack:
+            child: subprocess.Popen[bytes] | None = None
             threads: list[threading.Thread] = []
             try:
-                threads.append(_begin(self._read_events, child))
-                if isinstance(stdin, bytes):
-                    threads.append(_begin(_write, child, stdin))
-                if stdout == subprocess.PIPE:
-                    threads.append(_begin(self._read_output, child))
+                with deferred_signals():
+                    child = stack.enter_context(
+                        subprocess.Popen(
+                            [binary(), *args],
+                            stdin=inherited,
+                            stdout=stdout,
+                            stderr=subprocess.PIPE,
+                            env=None if env is None else {**os.environ, **env},
+                            cwd=cwd,
+                            **options,
+                        )
+                    )
+                    threads.append(_begin(self._read_events, child))
+                    if piped:
+                        _begin(self._write, child, source)  # it may wait for its input longer than the command runs
+                    if stdout == subprocess.PIPE:
+                        threads.append(_begin(self._read_output, child))
                 self.returncode = child.wait()
                 for thread in threads:
                     thread.join()
             except BaseException as e:
-                _stop(child, e.number if isinstance(e, Terminated) else signal.SIGINT, grace)
+                if child:
+                    _stop(child, e.number if isinstance(e, Terminated) else signal.SIGINT, grace)
                 for thread in threads:  # a process that the command has left behind may keep a pipe open
                     thread.join(timeout=1)
                 raise
@@ -134,13 +152,39 @@ class Process:
         if at > 0:
             self._other(line[:at])
         self.events.append(event)
+        if event.name == "failed":
+            self.failures.append(event)
         _log.log(_LEVELS.get(event.level, logging.INFO), "%s", event.message, extra={"perdure": event})
         if self._on_event and not self._raised:
             try:
                 self._on_event(event)
-            except BaseException as e:  # raised again when the command has ended
-                self._raised = e
-                _signal(child, signal.SIGTERM)
+            except BaseException as e:
+                self._abort(child, e)
+
+    def _write(self, child: subprocess.Popen[bytes], source: Readable) -> None:
+        """Writes all of source to the standard input of child."""
+        assert child.stdin
+        while True:
+            try:
+                part = source.read(CHUNK)
+                if not isinstance(part, (bytes, bytearray, memoryview)):
+                    raise TypeError(f"input must be a binary file: its read() returned {type(part).__name__}")
+            except BaseException as e:
+                self._abort(child, e)  # without the end of the input, which would make it look complete
+                return
+            if not part:
+                break
+            try:
+                child.stdin.write(part)
+                child.stdin.flush()
+            except OSError:  # the command has ended without having read all
+                break
+        child.stdin.close()
+
+    def _abort(self, child: subprocess.Popen[bytes], cause: BaseException) -> None:
+        """Stops the command, and has cause raised when it has ended."""
+        self._raised = cause
+        _signal(child, signal.SIGTERM)
 
     def _other(self, text: bytes) -> None:
         shown = text.decode(errors="replace")
@@ -163,10 +207,19 @@ def _begin(do: Callable[..., None], *args: Any) -> threading.Thread:
     return thread
 
 
-def _write(child: subprocess.Popen[bytes], data: bytes) -> None:
-    assert child.stdin
-    with child.stdin:  # an error here means that the command has ended without having read all
-        child.stdin.write(data)
+def _is_file(source: object) -> bool:
+    """Reports whether a command can read source by its descriptor, as a plain file. It then begins where source stands.
+    What unpacks or keeps bytes in this process, as gzip.open and io.BytesIO do, must be read here."""
+    if isinstance(source, int):
+        return True
+    file: Any = getattr(source, "buffer", source)  # of a text file, such as sys.stdin
+    if not isinstance(getattr(file, "raw", file), io.FileIO):
+        if not hasattr(source, "read"):
+            raise TypeError(f"input must be bytes or a file, not {type(source).__name__}")
+        return False
+    if file.seekable():
+        os.lseek(file.fileno(), file.tell(), os.SEEK_SET)
+    return True
 
 
 def _signal(child: subprocess.Popen[bytes], number: int) -> None:
@@ -186,6 +239,26 @@ def _stop(child: subprocess.Popen[bytes], number: int, grace: float) -> None:
     except BaseException:
         child.kill()
         child.wait()
+
+
+@contextlib.contextmanager
+def deferred_signals() -> Iterator[None]:
+    """Delays what signals raise until the block has ended: inside of Popen, it would leave a process that nothing stops."""
+    held: list[int] = []
+
+    def deliver() -> None:
+        for number in held:
+            signal.raise_signal(number)
+
+    with contextlib.ExitStack() as stack:
+        stack.callback(deliver)  # when the handlers are back
+        names = ("SIGINT", "SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ()
+        for s in [getattr(signal, n) for n in names if hasattr(signal, n)]:
+            handler = signal.getsignal(s)
+            if callable(handler):
+                stack.callback(signal.signal, s, handler)
+                signal.signal(s, lambda number, _: held.append(number))
+        yield
 
 
 @contextlib.contextmanager

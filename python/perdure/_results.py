@@ -72,6 +72,7 @@ class TreeResult:
     dry_run: bool
     output: _Data = dataclasses.field(repr=False)  #: the manifest if it is "-", else b""
     events: tuple[Event, ...] = dataclasses.field(repr=False)
+    failures: tuple[Event, ...] = dataclasses.field(repr=False)  #: an event "failed" of each, with the fields "path" and "error"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +152,7 @@ def copy_result(event: Event, output: bytes, events: tuple[Event, ...]) -> CopyR
     )
 
 
-def tree_result(event: Event, output: bytes, events: tuple[Event, ...]) -> TreeResult:
+def tree_result(event: Event, output: bytes, events: tuple[Event, ...], failures: tuple[Event, ...]) -> TreeResult:
     """Returns the result that an event "summary" reports."""
     f = event.fields
     return TreeResult(
@@ -169,12 +170,13 @@ def tree_result(event: Event, output: bytes, events: tuple[Event, ...]) -> TreeR
         dry_run=bool(f.get("dry_run", False)),
         output=output,
         events=events,
+        failures=failures,
     )
 
 
 def tree_of(r: CopyResult) -> TreeResult:
     """Returns the result of a list with one source."""
-    return TreeResult(r.source, r.destination, 1, 0, 0, 0, 0, r.bytes, r.attempts, r.retries, r.duration, False, r.output, r.events)
+    return TreeResult(r.source, r.destination, 1, 0, 0, 0, 0, r.bytes, r.attempts, r.retries, r.duration, False, r.output, r.events, ())
 
 
 def status_of(found: Mapping[str, Any]) -> Status:

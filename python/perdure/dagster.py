@@ -14,7 +14,8 @@ from typing import Any, NoReturn, Union
 
 import dagster as dg
 
-from perdure._binary import binary
+from perdure._binary import arguments, binary
+from perdure._process import deferred_signals
 
 OUTCOME = "perdure/outcome"
 SETTLED = "perdure/settled/"  # plus a step's key: the tag that names the run in which the step failed permanently
@@ -67,13 +68,17 @@ def run_step(
 
 def _run(command: Sequence[Union[str, "os.PathLike[str]"]], environ: Mapping[str, str], stdin: bytes | None, grace: float) -> int:
     """Runs command to its end and returns its exit code."""
-    args = [os.fspath(arg) for arg in command]
-    if args and args[0] == "perdure":
+    args = arguments(command)
+    if args[0] == "perdure":
         args[0] = binary()
-    process = subprocess.Popen(args, env=environ, stdin=None if stdin is None else subprocess.PIPE)
+    process: subprocess.Popen[bytes] | None = None
     try:
+        with deferred_signals():
+            process = subprocess.Popen(args, env=environ, stdin=None if stdin is None else subprocess.PIPE)
         process.communicate(stdin)
     except BaseException:  # the step is cancelled: let the program close its session, then kill it
+        if process is None:
+            raise
         process.send_signal(signal.SIGINT)
         try:
             process.wait(timeout=grace)

@@ -6,10 +6,13 @@ Run by tools/test-wheel, with PERDURE_TEST_SERVERS naming the program of example
 from __future__ import annotations
 
 import contextlib
+import copy
+import gzip
 import http.server
 import io
 import logging
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -146,6 +149,68 @@ class Copy(Case):
         self.assertEqual((result.copied, result.failed), (1, 1))
         self.assertEqual([e.fields["path"] for e in caught.exception.events if e.name == "failed"], [str(self.dir / "link")])
 
+    def test_the_failures_of_a_tree_outlast_its_other_events(self) -> None:
+        from perdure import _process
+
+        self.file("file", b"")
+        (self.dir / "link").symlink_to("file")
+        with unittest.mock.patch.object(_process, "MAX_EVENTS", 2), self.assertRaises(perdure.Failed) as caught:
+            perdure.copy(self.dir, "s3://bike-data-bucket/python/failures", recursive=True, **FAST)
+        result = caught.exception.result
+        assert isinstance(result, perdure.TreeResult)
+        [failure] = result.failures
+        self.assertEqual(failure.fields["path"], str(self.dir / "link"))
+        self.assertIn("symbolic link", failure.fields["error"])
+
+    def test_paths_as_bytes(self) -> None:
+        source = self.file("a", b"abc")
+        self.assertEqual(perdure.copy(os.fsencode(source), os.fsencode(self.dir / "b")).bytes, 3)
+
+    def test_input(self) -> None:
+        """What is read is what a read() in this process would return: of a file from where it stands, of an archive unpacked."""
+        packed = self.file("packed", gzip.compress(b"0123456789"))
+        begun = self.file("plain", b"xx0123456789").open("rb")
+        begun.read(2)
+        spooled = tempfile.SpooledTemporaryFile()
+        named = tempfile.NamedTemporaryFile()
+        for each in (spooled, named):
+            each.write(b"0123456789")
+            each.seek(0)
+        with begun, spooled, named, gzip.open(packed) as unpacked:
+            for source in (b"0123456789", bytearray(b"0123456789"), io.BytesIO(b"0123456789"), begun, spooled, named, unpacked):
+                with self.subTest(source=source):
+                    perdure.copy("-", self.dir / "to", input=source)
+                    self.assertEqual((self.dir / "to").read_bytes(), b"0123456789")
+
+    def test_input_that_breaks_is_not_complete(self) -> None:
+        class Broken(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                if part := super().read(size):
+                    return part
+                raise ConnectionResetError
+
+        with self.assertRaises(ConnectionResetError):
+            perdure.copy("-", self.dir / "to", input=Broken(b"x" * 100_000))
+        for wrong in ("text", io.StringIO("text"), self.dir):
+            with self.subTest(wrong=wrong), self.assertRaisesRegex(TypeError, "input must be"):
+                perdure.copy("-", self.dir / "to", input=wrong)
+        self.assertEqual(list(self.dir.iterdir()), [])
+
+    def test_input_that_nothing_reads(self) -> None:
+        with self.assertRaisesRegex(perdure.UsageError, "input is given"):
+            perdure.copy(self.file("a", b"a"), self.dir / "to", input=b"b")
+
+    def test_input_that_never_ends(self) -> None:
+        over = threading.Event()
+
+        class Silent:
+            def read(self, size: int, /) -> bytes:
+                over.wait()
+                return b""
+
+        self.assertEqual(perdure.run(["true"], input=Silent()).returncode, 0)
+        over.set()
+
     def test_more_input_than_is_read_and_a_missing_destination(self) -> None:
         with self.assertRaises(perdure.Failed):
             perdure.copy("-", self.dir / "none" / "x", input=b"x" * (1 << 22))
@@ -157,6 +222,9 @@ class Errors(Case):
         for kind, code, call in (
             (perdure.Failed, 1, lambda: perdure.copy(missing, self.dir / "to")),
             (perdure.UsageError, 64, lambda: perdure.copy("a", "b", no_such_flag=True)),
+            (perdure.UsageError, 64, lambda: perdure.copy("a", "b", log_level="error")),
+            (perdure.UsageError, 64, lambda: perdure.sync("a", "b", json=False)),
+            (perdure.UsageError, 64, lambda: perdure.run(["true"], help=True)),
             (perdure.UsageError, 64, lambda: perdure.run(["true"], max_attempts=0)),
             (perdure.UsageError, 64, lambda: perdure.status(store="ftp://x")),
             (perdure.GaveUp, 69, lambda: perdure.copy("http://127.0.0.1:1/", self.dir / "to", **ONCE)),
@@ -173,6 +241,8 @@ class Errors(Case):
             self.assertIs(type(caught.exception), kind, caught.exception)
             self.assertEqual(caught.exception.exit_code, code, caught.exception)
             self.assertTrue(str(caught.exception))
+            for again in (pickle.loads(pickle.dumps(caught.exception)), copy.copy(caught.exception)):
+                self.assertEqual((repr(again), again.__dict__), (repr(caught.exception), caught.exception.__dict__))
 
     def test_an_open_breaker_says_when_to_come_back(self) -> None:
         guarded = {"name": "down", "failure_threshold": 1, "recovery_timeout": timedelta(hours=1)}
@@ -227,6 +297,19 @@ class Run(Case):
         self.assertEqual(result.output.decode().split(), ["in", "y", str(self.dir.resolve())])
         with self.file("in", b"of a file").open("rb") as source:
             self.assertEqual(perdure.run(["cat"], capture=True, input=source).output, b"of a file")
+
+    def test_a_command_is_a_list(self) -> None:
+        for wrong in ("echo a", b"echo a", Path("echo"), []):
+            with self.subTest(wrong=wrong), self.assertRaisesRegex(TypeError, "a command is a list"):
+                perdure.run(wrong)
+
+    def test_the_errors_of_a_perdure_that_the_command_starts(self) -> None:
+        inner = [perdure.binary(), "copy", str(self.dir / "missing"), str(self.dir / "to")]
+        environ = {"PERDURE_LOG_FORMAT": "json"}
+        self.assertEqual(perdure.run(inner, check=False, env=environ, **ONCE).returncode, 1)
+        with self.assertRaises(perdure.CommandFailed) as caught:
+            perdure.run(inner, env=environ, **ONCE)
+        self.assertIn("exit status 1", str(caught.exception))
 
     def test_what_the_command_writes_is_no_event(self) -> None:
         script = r"""printf 'half a line' >&2; test $PERDURE_ATTEMPT = 2 || exit 1; echo '{"time":"x"}' >&2; echo '{"a":' >&2"""
@@ -317,6 +400,30 @@ class Signals(Case):
                     shown += part
         os.close(terminal)
         self.assertEqual((child.returncode, shown.count(b"INT"), shown.count(b"KeyboardInterrupt")), (0, 1, 1), shown)
+
+    def test_a_signal_while_the_command_starts(self) -> None:
+        """The command was left behind, running, if a signal came before Popen had returned."""
+        late = """
+import os, subprocess, sys
+import perdure
+
+class Late(subprocess.Popen):
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        print(self.pid, flush=True)
+        os.kill(os.getpid(), int(sys.argv[1]))
+
+subprocess.Popen = Late
+perdure.run(["sleep", "60"])
+"""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            command = [sys.executable, "-c", late, str(int(number))]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+                assert child.stdout
+                pid = int(child.stdout.readline())
+                self.assertNotEqual(child.wait(), 0)
+                with self.assertRaises(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def test_terminate(self) -> None:
         self.assertEqual(self.signalled(signal.SIGTERM), (-signal.SIGTERM, ["TERM", ""]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
         assert_type(perdure.copy(["a", Path("b")], "c"), perdure.TreeResult)
         assert_type(perdure.sync("a", "b", delete=True), perdure.TreeResult)
         assert_type(perdure.run(["a", Path("b")], input=b"", on_event=print), perdure.RunResult)
+        assert_type(perdure.copy("-", "b", input=io.BytesIO()).bytes, int)
+        assert_type(perdure.copy("-", "b", input=gzip.open("a")).bytes, int)
+        assert_type(perdure.sync("a", "b").failures, tuple[perdure.Event, ...])
+        perdure.copy("-", "b", input="text")  # type: ignore[call-overload]
         perdure.copy("a", "b", no_such_flag=1)  # type: ignore[call-overload]
         perdure.sync("a", "b", dry_run="yes")  # type: ignore[arg-type]
         perdure.run(["a"], half_open_max=2, stop_on_exit=[2, "64-78"], wait=None)
