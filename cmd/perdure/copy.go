@@ -19,6 +19,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/progress"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/state"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/retry"
@@ -198,12 +199,12 @@ func (a *app) prepare(ctx context.Context, f *policy.Flags, job *endpoint.Sessio
 	})
 	job.Registry = new(circuit.Registry)
 	job.Resumed = meter.Resumed
-	job.Note = func(event, text string) {
+	job.Note = func(event, text string, attrs ...any) {
+		level := slog.LevelInfo
 		if event == endpoint.EventChanged {
-			meter.Log.Warn(text, "event", event)
-		} else {
-			meter.Log.Info(text, "event", event)
+			level = slog.LevelWarn
 		}
+		meter.Log.Log(context.Background(), level, text, append([]any{"event", event}, attrs...)...)
 	}
 	return func() {
 		hook.Close()
@@ -222,12 +223,13 @@ func about(ctx context.Context, log *slog.Logger) *slog.Logger {
 }
 
 // meter returns the meter of a copy of that name. It draws no bar if data goes to the
-// terminal.
+// terminal. If it draws one, the log of the command appears above it.
 func (a *app) meter(name string, data ...string) *progress.Meter {
 	m := progress.New(name, a.log)
 	shown := slices.ContainsFunc(data, a.isOutput) && cwriter.IsTerminal(int(a.stdout.Fd()))
 	if !a.logsJSON() && !shown && a.dagster == nil && cwriter.IsTerminal(int(a.stderr.Fd())) {
 		m.Draw(a.stderr, a.logger)
+		a.log = m.Log
 	}
 	return m
 }
@@ -249,9 +251,21 @@ func requests(sent, retries int) string {
 	return text
 }
 
+// took returns how long a copy of so many bytes took, and its speed by those that were moved.
+func took(bytes, moved int64, elapsed time.Duration) string {
+	text := report.Bytes(bytes) + " in " + report.Took(elapsed)
+	if bytes > 0 && moved > 0 {
+		text += ", " + report.Rate(moved, elapsed)
+	}
+	return text
+}
+
 // copied returns the last line of a copy.
 func copied(r copying.Result) string {
-	text := fmt.Sprintf("Copied %s to %s: %s in %.1f seconds", r.Source, r.Destination, counted(r.Bytes, "byte", "bytes"), r.Elapsed.Seconds())
+	text := fmt.Sprintf("Copied %s to %s: %s", r.Source, r.Destination, took(r.Bytes, r.Bytes-r.Resumed, r.Elapsed))
+	if r.Resumed > 0 {
+		text += " (" + report.Bytes(r.Resumed) + " resumed)"
+	}
 	if r.Attempts > 0 {
 		text += ", " + requests(r.Attempts, r.Retries)
 	}

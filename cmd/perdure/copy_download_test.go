@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
@@ -39,7 +40,7 @@ func (p *pairing) cut(t *testing.T, to string, args ...string) string {
 // the same is resumed; a wrong checksum, or --no-resume, leaves nothing.
 func TestDownloadResumes(t *testing.T) {
 	other := bytes.Repeat([]byte("other"), 4<<20)
-	const kept = "; %d of 20971520 bytes are kept in %s; run the same command to resume\n"
+	const kept = "; %s of 20.0 MiB are kept in %s; run the same command to resume\n"
 	for _, c := range []struct {
 		name string
 		now  []byte
@@ -47,7 +48,7 @@ func TestDownloadResumes(t *testing.T) {
 		code int
 		says string // %s is the object
 	}{
-		{"same", mib20(), nil, 0, "INFO: Resuming %s: THERE of 20971520 bytes already transferred\n"},
+		{"same", mib20(), nil, 0, "INFO: Resuming %s: THERE of 20.0 MiB already transferred\n"},
 		{"checked", mib20(), []string{"--checksum", "sha256:" + strings.Repeat("0", 64)}, 1, "perdure: read %s at "},
 		{"changed", other, nil, 0, "INFO: %s is copied from scratch: the resource has changed since the earlier run\n"},
 		{"from scratch", mib20(), []string{"--no-resume"}, 0, "INFO: Copied %s to "},
@@ -62,14 +63,14 @@ func TestDownloadResumes(t *testing.T) {
 			}
 			log := p.cut(t, to)
 			_, there := written(strings.Join(staged(dir, ".state"), ""))
-			if want := fmt.Sprintf(kept, there, strings.Join(staged(dir, ".part"), "")); !strings.HasSuffix(log, want) {
+			if want := fmt.Sprintf(kept, report.Bytes(there), strings.Join(staged(dir, ".part"), "")); !strings.HasSuffix(log, want) {
 				t.Fatalf("it says\n%swant at its end %q", log, want)
 			}
 			if err := p.store.Store("bikes", "large.bin", c.now); err != nil {
 				t.Fatal(err)
 			}
 			log = p.run(t, c.code, append([]string{"copy", p.to, to}, c.args...)...)
-			if want := strings.Replace(fmt.Sprintf(c.says, p.to), "THERE", fmt.Sprint(there), 1); !strings.Contains(log, want) {
+			if want := strings.Replace(fmt.Sprintf(c.says, p.to), "THERE", report.Bytes(there), 1); !strings.Contains(log, want) {
 				t.Errorf("it does not say %q:\n%s", want, log)
 			}
 			if got, _ := os.ReadFile(to); c.code == 0 && !bytes.Equal(got, c.now) || c.code != 0 && got != nil {

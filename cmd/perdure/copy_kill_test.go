@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/internal/record"
 	"github.com/seed-0f2c7998/perdure/internal/testseed"
 )
@@ -171,7 +172,7 @@ func outlived(t *testing.T, l *slowLine, environ []string, kills int, state func
 		if code := c.ProcessState.ExitCode(); code != 0 && run == kills || code == 0 && run < kills {
 			t.Fatalf("seed %d: run %d ended with %d\n%s", seed, run, code, &said)
 		}
-		if going := strings.Contains(said.String(), fmt.Sprintf(": %d of ", there)); going != (there > 0) {
+		if going := strings.Contains(said.String(), ": "+report.Bytes(there)+" of "); going != (there > 0) {
 			t.Errorf("seed %d: run %d says that it resumes %d bytes: %v\n%s", seed, run, there, going, &said)
 		}
 		asked := l.forget()

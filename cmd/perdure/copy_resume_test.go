@@ -171,7 +171,7 @@ func TestChangedBetweenRuns(t *testing.T) {
 	to := filepath.Join(dir, "x.bin")
 	fail := func() {
 		t.Helper()
-		if code, log := copies(t, server.URL+"/x", to, "--max-attempts", "1"); code != 69 || !strings.Contains(log, "bytes are kept in") {
+		if code, log := copies(t, server.URL+"/x", to, "--max-attempts", "1"); code != 69 || !strings.Contains(log, " are kept in ") {
 			t.Fatalf("exit code %d, want 69 and a partial file\n%s", code, log)
 		}
 	}
@@ -268,7 +268,7 @@ func TestInterruptedDownloadSaysWhatItKeeps(t *testing.T) {
 		t.Fatal(err)
 	}
 	interrupted(t, c, &log, 130)
-	if want := "of 16777216 bytes are kept in " + strings.Join(staged(dir, ".part"), "") + "; run the same command to resume\n"; !strings.HasSuffix(log.String(), want) {
+	if want := "of 16.0 MiB are kept in " + strings.Join(staged(dir, ".part"), "") + "; run the same command to resume\n"; !strings.HasSuffix(log.String(), want) {
 		t.Errorf("it says\n%swant at its end\n%s", &log, want)
 	}
 	if _, err := os.Stat(to); err == nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
@@ -69,7 +70,7 @@ func (p *pairing) stop(t *testing.T) {
 	p.refuse(s3test.SlowDown())
 	log := p.run(t, 69, "copy", "--parallel", "1", p.from, p.to)
 	p.store.SetScript(nil)
-	const want = ": 503 SlowDown: .*; 16777216 of 20971520 bytes are kept in the store; run the same command to resume\n$"
+	const want = ": 503 SlowDown: .*; 16.0 MiB of 20.0 MiB are kept in the store; run the same command to resume\n$"
 	if !regexp.MustCompile(want).MatchString(log) || len(p.store.Uploads()) != 1 || p.remembered() != 2 {
 		t.Fatalf("uploads %v, %d files of state, want one and two; it says\n%s", p.store.Uploads(), p.remembered(), log)
 	}
@@ -115,7 +116,7 @@ func TestUploadResumes(t *testing.T) {
 	p.stop(t)
 	log := p.run(t, 0, "copy", p.from, p.to, "--json")
 	for _, want := range []string{
-		`"message":"Resuming s3://bikes/large.bin: 16777216 of 20971520 bytes already transferred","event":"continued"`, `"event":"copied"`,
+		`"message":"Resuming s3://bikes/large.bin: 16.0 MiB of 20.0 MiB already transferred","event":"continued","bytes":16777216,"total":20971520`, `"event":"copied"`,
 	} {
 		if !strings.Contains(log, want) {
 			t.Errorf("it does not say %s:\n%s", want, log)
@@ -171,8 +172,8 @@ func TestUploadAfterAnAlteredState(t *testing.T) {
 		"the version of the format":  {"*.parts", 27, damaged},
 		"the address":                {"*.parts", 50, damaged},
 		"nothing left of it":         {"*.parts", cut, damaged},
-		"the last part":              {"*.parts", -20, "INFO: Resuming s3://bikes/large.bin: 8388608 of 20971520 bytes"},
-		"the end of the last record": {"*.parts", -1, "INFO: Resuming s3://bikes/large.bin: 8388608 of 20971520 bytes"},
+		"the last part":              {"*.parts", -20, "INFO: Resuming s3://bikes/large.bin: 8.0 MiB of 20.0 MiB"},
+		"the end of the last record": {"*.parts", -1, "INFO: Resuming s3://bikes/large.bin: 8.0 MiB of 20.0 MiB"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPairing(t, mib20())
@@ -259,7 +260,7 @@ func TestRefusedUploadLeavesNothing(t *testing.T) {
 		}
 		return s3test.Fault{}
 	})
-	if log := p.run(t, 1, "copy", p.from, p.to, "--parallel", "1"); !strings.Contains(log, "16777216 of 20971520 bytes are kept in the store") {
+	if log := p.run(t, 1, "copy", p.from, p.to, "--parallel", "1"); !strings.Contains(log, "16.0 MiB of 20.0 MiB are kept in the store") {
 		t.Errorf("it does not say that something is kept:\n%s", log)
 	}
 	p.store.SetScript(nil)
@@ -334,7 +335,7 @@ func TestTreeResumes(t *testing.T) {
 	p.store.SetScript(nil)
 	p.store.Reset()
 	log := p.run(t, 0, "copy", "-r", up, "s3://bikes/")
-	if got := p.sent(); !slices.Equal(got, []string{"3"}) || !strings.Contains(log, "Resuming s3://bikes/large.bin: 16777216 of 20971520 bytes") {
+	if got := p.sent(); !slices.Equal(got, []string{"3"}) || !strings.Contains(log, "Resuming s3://bikes/large.bin: 16.0 MiB of 20.0 MiB") {
 		t.Errorf("parts %q were sent, want the third:\n%s", got, log)
 	}
 	p.settled(t, mib20())
@@ -358,7 +359,7 @@ func TestTreeResumes(t *testing.T) {
 	p.store.SetScript(nil)
 	p.store.Reset()
 	log = p.run(t, 0, "copy", "-r", "s3://bikes/", down)
-	if !strings.Contains(log, fmt.Sprintf("Resuming s3://bikes/large.bin: %d of 20971520 bytes", there)) || there < part {
+	if !strings.Contains(log, fmt.Sprintf("Resuming s3://bikes/large.bin: %s of 20.0 MiB", report.Bytes(there))) || there < part {
 		t.Errorf("it does not say that it resumes %d bytes:\n%s", there, log)
 	}
 	if came, err := os.ReadFile(filepath.Join(down, "large.bin")); err != nil || !bytes.Equal(came, mib20()) {
@@ -401,7 +402,7 @@ func TestInterruptedUpload(t *testing.T) {
 		t.Fatal(err)
 	}
 	interrupted(t, c, &log, 130)
-	if want := "perdure: stopped by signal: interrupt; 16777216 of 20971520 bytes are kept in the store; run the same command to resume\n"; log.String() != want {
+	if want := "perdure: stopped by signal: interrupt; 16.0 MiB of 20.0 MiB are kept in the store; run the same command to resume\n"; log.String() != want {
 		t.Errorf("it says\n%swant\n%s", &log, want)
 	}
 	p.store.SetScript(nil)

@@ -180,7 +180,7 @@ func settled(text string) (lines []string) {
 			begun = len(lines) + 1
 		}
 		if !strings.Contains(line, "Retrying ") && !strings.Contains(line, " succeeded on attempt ") && !strings.Contains(line, "Resum") {
-			lines = append(lines, regexp.MustCompile(`[0-9]+ requests?( \([0-9]+ retr(y|ies)\))?|[0-9]+(\.[0-9]+)?( [KMG]iB(/s)?)?`).ReplaceAllString(line, "#"))
+			lines = append(lines, regexp.MustCompile(`[0-9]+ requests?( \([0-9]+ retr(y|ies)\))?|[0-9]+(\.[0-9]+)?( ([KMG]iB|bytes?)(/s)?)?`).ReplaceAllString(line, "#"))
 		}
 	}
 	return lines

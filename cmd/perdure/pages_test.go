@@ -85,8 +85,9 @@ finish() { for pid in $proxies; do kill $pid; wait $pid; done; }
 perdure() {
 	if [ "$1" != proxy ]; then command perdure "$@"; return; fi
 	case "$*" in *--listen*|*--to\ 127*) ;; *) set -- "$@" --listen 127.0.0.1:9000 ;; esac
+	rm -f proxy.log # of an earlier script
 	command perdure "$@" >proxy.log 2>&1 & proxies="$proxies $!"
-	until grep -q Serving proxy.log || ! kill -0 $!; do sleep 0.1; done
+	until grep -qs Serving proxy.log || ! kill -0 $!; do sleep 0.1; done
 	grep -q Serving proxy.log || { cat proxy.log; return 1; }
 }
 `
@@ -185,7 +186,7 @@ func pageScripts(t *testing.T, file string) (scripts []string) {
 // sameLog compares the log that a page shows with what was printed, but for the durations.
 func sameLog(t *testing.T, page, printed string) {
 	t.Helper()
-	durations := regexp.MustCompile(`[0-9.]+ seconds`)
+	durations := regexp.MustCompile(`[0-9.]+ seconds|[0-9.]+ s, [0-9.]+ \S+/s`)
 	shown := regexp.MustCompile("(?s)```\n(INFO: .*?)```").FindStringSubmatch(page)
 	if shown == nil || durations.ReplaceAllString(shown[1], "") != durations.ReplaceAllString(printed, "") {
 		t.Errorf("the page shows %q, and this was printed:\n%s", shown, printed)

@@ -27,9 +27,9 @@ type Job struct {
 	Source, Destination string // addresses, as package endpoint parses them
 	Checksum            string // the bytes must have it, as package checksum parses it; "" allows any
 
-	// Progress is called with the bytes that were transferred, and with the size; -1 means that the size is unknown. It is
-	// called by one goroutine at a time. If nil, it is not called.
-	Progress func(done, total int64)
+	// Progress is called with the bytes that were transferred, with those of them that an earlier run has transferred, and
+	// with the size; -1 means that the size is unknown. It is called by one goroutine at a time. If nil, it is not called.
+	Progress func(done, earlier, total int64)
 }
 
 // A Result describes what was copied. It holds no secrets.
@@ -94,6 +94,7 @@ func One(ctx context.Context, c *endpoint.Copy, to endpoint.Endpoint) (stored en
 	if c.Want.IsZero() {
 		stored, err = to.CopyFrom(ctx, c.From)
 		if err == nil {
+			c.Arrived(stored.Bytes)
 			return stored, nil
 		}
 		if !errors.Is(err, errors.ErrUnsupported) {

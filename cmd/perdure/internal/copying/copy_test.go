@@ -68,11 +68,42 @@ func TestCauseIsReported(t *testing.T) {
 	enough := errors.New("enough")
 	j := &Job{
 		Source: server.URL, Destination: filepath.Join(t.TempDir(), "x"),
-		Progress: func(int64, int64) { cancel(enough) },
+		Progress: func(int64, int64, int64) { cancel(enough) },
 	}
 	_, err := j.Run(ctx)
 	if _, kept := errors.AsType[*resumableError](err); !errors.Is(err, enough) || !kept {
 		t.Errorf("%v, want %v and what is kept", err, enough)
+	}
+}
+
+// Progress tells the bytes of an earlier run from those of this one.
+func TestProgressOfAResumedCopy(t *testing.T) {
+	server := httptestfault.New(func(n int, r *http.Request) httptestfault.Response {
+		step := httptestfault.Resource{Body: make([]byte, 200_000), ETag: `"is"`}.Respond(r)
+		if n == 1 {
+			step = step.With(httptestfault.StallBody(100_000))
+		}
+		return step
+	})
+	defer server.Close()
+	to := filepath.Join(t.TempDir(), "x")
+	ctx, cancel := context.WithCancel(t.Context())
+	first := &Job{Source: server.URL, Destination: to, Progress: func(_, earlier, _ int64) {
+		if cancel(); earlier != 0 {
+			t.Errorf("the first run has %d bytes of an earlier one", earlier)
+		}
+	}}
+	_, _ = first.Run(ctx) // it is interrupted
+	var least, most, before int64
+	second := &Job{Source: server.URL, Destination: to, Progress: func(done, earlier, _ int64) {
+		if least == 0 {
+			least = done
+		}
+		most, before = done, earlier
+	}}
+	r, err := second.Run(t.Context())
+	if err != nil || r.Resumed <= 0 || before != r.Resumed || least <= before || most != 200_000 {
+		t.Errorf("%+v, %v: the progress was from %d to %d, %d of them earlier", r, err, least, most, before)
 	}
 }
 

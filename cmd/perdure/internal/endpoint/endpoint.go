@@ -137,9 +137,9 @@ type Copy struct {
 	Session *Session
 
 	From     Endpoint
-	Size     int64        // of From in a listing; 0 if it is unknown
-	Want     checksum.Sum // the bytes must have it; zero allows any
-	Progress func(done, total int64)
+	Size     int64                            // of From in a listing; 0 if it is unknown
+	Want     checksum.Sum                     // the bytes must have it; zero allows any
+	Progress func(done, earlier, total int64) // earlier is Earlier; if nil, it is not called
 
 	Tries   int   // attempts of this run to copy all bytes
 	Earlier int64 // bytes that were resumed from an earlier run

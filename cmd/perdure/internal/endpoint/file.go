@@ -297,7 +297,7 @@ func (t *fileTarget) Commit() (Stored, error) {
 
 func (t *fileTarget) Close() (left string) {
 	if path, bytes := t.file.Kept(); bytes > 0 {
-		left = fmt.Sprintf("%d of %d bytes are kept in %s; run the same command to resume", bytes, t.size, path)
+		left = fmt.Sprintf("%s are kept in %s; run the same command to resume", part(bytes, t.size), path)
 	}
 	t.file.Close()
 	if t.dir != nil {

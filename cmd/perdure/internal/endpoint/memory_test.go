@@ -141,7 +141,7 @@ func (s *shelf) Join(rel string) (endpoint.Endpoint, error) {
 type book struct {
 	*shelf
 
-	progress func(done, total int64)
+	progress func(done, earlier, total int64)
 	content  []byte
 }
 
@@ -153,7 +153,11 @@ func (b *book) Put(_ context.Context, in *endpoint.Input) (endpoint.Stored, erro
 	if b.content, err = io.ReadAll(in); err != nil {
 		return endpoint.Stored{}, &endpoint.ReadError{Err: err}
 	}
-	return endpoint.Stored{Bytes: int64(len(b.content))}, nil
+	n := int64(len(b.content))
+	if b.progress != nil {
+		b.progress(n, 0, n)
+	}
+	return endpoint.Stored{Bytes: n}, nil
 }
 
 func (b *book) Commit() (endpoint.Stored, error) {
@@ -190,8 +194,12 @@ func TestThirdScheme(t *testing.T) {
 	down := filepath.Join(dir, "down")
 	for _, row := range []struct{ from, to string }{{dir, "mem://all"}, {"mem://all", down}} {
 		for _, skipped := range []int{0, 2} {
-			if s := many(t, row.from, row.to); s.Copied != 2-skipped || s.Skipped != skipped {
+			s, last := many(t, row.from, row.to)
+			if s.Copied != 2-skipped || s.Skipped != skipped || s.Moved != int64(5*s.Copied) {
 				t.Errorf("%s to %s: %+v, want %d skipped", row.from, row.to, s, skipped)
+			}
+			if last.Bytes != 10 || last.Earlier != int64(5*skipped) {
+				t.Errorf("%s to %s: the last progress is %+v", row.from, row.to, last)
 			}
 		}
 	}
@@ -200,16 +208,15 @@ func TestThirdScheme(t *testing.T) {
 	}
 }
 
-func many(t *testing.T, from, to string) tree.Summary {
+func many(t *testing.T, from, to string) (s tree.Summary, last tree.Progress) {
 	t.Helper()
 	place, err := endpoint.ParseTree(from, to, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	job := &tree.Job{Tree: place, Session: &endpoint.Session{}}
-	s, err := job.Run(t.Context())
-	if err != nil {
+	job := &tree.Job{Tree: place, Session: &endpoint.Session{}, Parallel: 1, Progress: func(p tree.Progress) { last = p }}
+	if s, err = job.Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return s
+	return s, last
 }

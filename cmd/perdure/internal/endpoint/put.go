@@ -235,5 +235,5 @@ func (p *put) leave(ctx context.Context, u *uploads.Upload, in *Input, err error
 			return
 		}
 	}
-	p.left = fmt.Sprintf("%d of %d bytes are kept in the store; run the same command to resume", s.Bytes, s.Size)
+	p.left = part(s.Bytes, s.Size) + " are kept in the store; run the same command to resume"
 }

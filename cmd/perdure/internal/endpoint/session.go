@@ -14,6 +14,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/pages"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/request"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/wait"
 	"github.com/seed-0f2c7998/perdure/httpretry"
@@ -65,7 +66,7 @@ type Session struct {
 	// other events. They are called by one goroutine at a time. If nil, they are not called.
 	Observe func(context.Context, retry.Event)
 	Resumed func(httpretry.Resumption)
-	Note    func(event, text string)
+	Note    func(event, text string, attrs ...any)
 
 	guarded     [2]bool // by role: the endpoint gets requests
 	breakerDst  circuit.Config
@@ -221,11 +222,11 @@ func (s *Session) resumed(r httpretry.Resumption) {
 }
 
 // note calls Note.
-func (s *Session) note(event, text string) {
+func (s *Session) note(event, text string, attrs ...any) {
 	if s.Note != nil {
 		s.notifying.Lock()
 		defer s.notifying.Unlock()
-		s.Note(event, text)
+		s.Note(event, text, attrs...)
 	}
 }
 
@@ -234,8 +235,11 @@ func (c *Copy) resuming(with Endpoint, bytes, size int64) {
 	if c.Tries <= 1 {
 		c.Earlier = bytes
 	}
-	c.Session.note("continued", fmt.Sprintf("Resuming %s: %d of %d bytes already transferred", with, bytes, size))
+	c.Session.note("continued", fmt.Sprintf("Resuming %s: %s already transferred", with, part(bytes, size)), "bytes", bytes, "total", size)
 }
+
+// part returns how many bytes of a copy are done, for people.
+func part(bytes, size int64) string { return report.Bytes(bytes) + " of " + report.Bytes(size) }
 
 // restarted notes why the copy starts from scratch.
 func (c *Copy) restarted(reason string) {
@@ -245,9 +249,12 @@ func (c *Copy) restarted(reason string) {
 
 func (c *Copy) progress(done, total int64) {
 	if c.Progress != nil {
-		c.Progress(done, total)
+		c.Progress(done, c.Earlier, total)
 	}
 }
+
+// Arrived reports the progress of a copy that the store has made by itself.
+func (c *Copy) Arrived(size int64) { c.progress(size, size) }
 
 // A counted client counts the requests of a session, and the bytes that it sends for the bandwidth.
 type counted struct {

@@ -5,12 +5,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/decor"
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/tree"
@@ -26,13 +23,20 @@ type Meter struct {
 	Log *slog.Logger // writes above the bar
 
 	name string
+	bar  *bar   // nil without a terminal
+	end  func() // removes the bar
 
-	mu   sync.Mutex
-	area *mpb.Progress // nil without a terminal
-	bar  *mpb.Bar      // nil before the first progress
-	last time.Time     // of the last line, or the beginning
+	mu    sync.Mutex
+	note  string // after the name; guarded by mu, like the fields below
+	now   amount
+	begun time.Time // the first progress
+	last  time.Time // of the last line, or the beginning
+}
 
-	note atomic.Value // a string after the name; not guarded by mu: drawing the bar reads it
+// An amount is how many bytes of a copy are done.
+type amount struct {
+	done, earlier int64 // earlier is part of done: bytes that this run has not transferred
+	total         int64 // 0 or less is unknown
 }
 
 // New returns a Meter for a copy of that name.
@@ -42,22 +46,9 @@ func New(name string, log *slog.Logger) *Meter {
 
 // Draw makes the meter draw a bar on the terminal. log returns a logger that writes to a
 // writer: its lines appear above the bar.
-func (m *Meter) Draw(terminal io.Writer, log func(io.Writer) *slog.Logger) {
-	m.area = mpb.New(mpb.WithOutput(terminal), mpb.WithWidth(40))
-	m.Log = log(above{m.area, terminal})
-}
-
-// above writes above the bar, and directly to the terminal after the bar has ended.
-type above struct {
-	area  io.Writer
-	after io.Writer
-}
-
-func (w above) Write(p []byte) (int, error) {
-	if n, err := w.area.Write(p); err == nil {
-		return n, nil
-	}
-	return w.after.Write(p)
+func (m *Meter) Draw(terminal *os.File, log func(io.Writer) *slog.Logger) {
+	m.bar = &bar{terminal: terminal, columns: func() int { return columns(terminal) }, text: m.figures}
+	m.Log, m.end = log(m.bar), sync.OnceFunc(m.bar.end)
 }
 
 // Files shows the progress of many files.
@@ -66,75 +57,71 @@ func (m *Meter) Files(p tree.Progress) {
 	if p.Listing { // there may be more
 		note = fmt.Sprintf(" (%d of %d files so far, %d keys listed)", p.Files, p.TotalFiles, p.Keys)
 	}
-	m.note.Store(note)
-	m.Bytes(p.Bytes, p.TotalBytes)
+	m.show(note, amount{p.Bytes, p.Earlier, p.TotalBytes})
 }
 
-// Bytes shows how many bytes were transferred, of how many; a total of -1 is unknown.
-func (m *Meter) Bytes(done, total int64) {
+// Bytes shows how many bytes were transferred, how many of them by an earlier run, and of
+// how many; a total of -1 is unknown.
+func (m *Meter) Bytes(done, earlier, total int64) { m.show("", amount{done, earlier, total}) }
+
+func (m *Meter) show(note string, now amount) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.note, m.now = note, now
+	if m.begun.IsZero() {
+		m.begun = time.Now()
+	}
 	switch {
-	case m.area == nil:
-		m.line(done, total)
-		return
-	case m.bar == nil:
-		m.bar = m.area.AddBar(0, // a total of 0 keeps the bar until End: the store may still process the last byte
-			mpb.PrependDecorators(decor.Any(m.title), decor.CountersKibiByte("% .1f / % .1f ")),
-			mpb.AppendDecorators(decor.Percentage(decor.WCSyncSpace), decor.AverageSpeed(decor.SizeB1024(0), " % .1f"),
-				decor.AverageETA(decor.ET_STYLE_GO, decor.WCSyncSpace)))
+	case m.bar != nil:
+		m.bar.begin()
+	case time.Since(m.last) >= every:
+		m.last = time.Now()
+		m.Log.Info("Copying "+m.name+note+": "+now.text(time.Since(m.begun)), "event", "progress", "bytes", now.done, "earlier", now.earlier, "total", now.total)
 	}
-	m.bar.SetTotal(max(total, 0), false)
-	m.bar.SetCurrent(done)
 }
 
-// figures is the width of the bar's figures, in columns of the terminal.
-const figures = 58
-
-// title returns the name of the copy, truncated at its beginning to leave room for the
-// figures.
-func (m *Meter) title(s decor.Statistics) string {
-	text := []rune(m.called())
-	if room := max(s.AvailableWidth-figures, 8); len(text) > room {
-		text = append([]rune("…"), text[len(text)-room+1:]...)
-	}
-	return string(text) + " "
+// figures returns what the bar shows.
+func (m *Meter) figures() (name, figures string, part float64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.name + m.note, m.now.text(time.Since(m.begun)), m.now.part()
 }
 
-func (m *Meter) called() string {
-	note, _ := m.note.Load().(string)
-	return m.name + note
+// part returns the part that is done, or -1.
+func (a amount) part() float64 {
+	if a.total <= 0 {
+		return -1
+	}
+	return min(1, float64(a.done)/float64(a.total))
 }
 
-// line logs the progress. m.mu is held.
-func (m *Meter) line(done, total int64) {
-	if time.Since(m.last) < every {
-		return
+// text returns the amount, and the speed and the time left by what this run has transferred
+// since it began.
+func (a amount) text(since time.Duration) string {
+	text := report.Bytes(a.done)
+	if a.total > 0 {
+		text += fmt.Sprintf(" of %s (%.0f %%)", report.Bytes(a.total), 100*a.part())
 	}
-	m.last = time.Now()
-	text := fmt.Sprintf("Copying %s: %d bytes", m.called(), done)
-	if total > 0 {
-		text += fmt.Sprintf(" of %d (%d %%)", total, done*100/total)
+	moved := a.done - a.earlier
+	if moved <= 0 || since < time.Second {
+		return text
 	}
-	m.Log.Info(text, "event", "progress", "bytes", done, "total", total)
+	text += ", " + report.Rate(moved, since)
+	if left := a.total - a.done; left > 0 {
+		text += ", " + report.Span(time.Duration(float64(left)/float64(moved)*float64(since))) + " left"
+	}
+	return text
 }
 
 // Resumed logs that a broken body is resumed.
 func (m *Meter) Resumed(r httpretry.Resumption) {
-	m.Log.Info(fmt.Sprintf("Resuming %s at byte %d", r.URL, r.Offset), "event", "resumed",
+	m.Log.Info(fmt.Sprintf("Resuming %s at %s", r.URL, report.Bytes(r.Offset)), "event", "resumed",
 		"url", r.URL, "offset", r.Offset, "total", r.Total, "error", r.Break.Error())
 }
 
-// End removes the bar.
+// End removes the bar. It may be called again.
 func (m *Meter) End() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.area == nil {
-		return
+	if m.end != nil {
+		m.end()
 	}
-	if m.bar != nil {
-		m.bar.Abort(true)
-	}
-	m.area.Wait()
-	m.area = nil
 }

@@ -53,3 +53,38 @@ func Span(d time.Duration) string {
 	}
 	return text
 }
+
+// Took returns how long something took, for people: "0.02 s", "12.3 s", or as [Span].
+func Took(d time.Duration) string {
+	switch {
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.2f s", d.Seconds())
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	}
+	return Span(d)
+}
+
+// Bytes returns a number of bytes for people: "88 bytes", "29.8 MiB".
+func Bytes(n int64) string {
+	switch {
+	case n == 1:
+		return "1 byte"
+	case n < 1024:
+		return fmt.Sprintf("%d bytes", n)
+	}
+	v, unit := float64(n)/1024, 0
+	for ; v >= 1023.5; unit++ {
+		v /= 1024
+	}
+	digits := 1
+	if v >= 99.95 {
+		digits = 0
+	}
+	return fmt.Sprintf("%.*f %ciB", digits, v, "KMGTPE"[unit])
+}
+
+// Rate returns the bytes per second of n bytes in d: "29.8 MiB/s".
+func Rate(n int64, d time.Duration) string {
+	return Bytes(int64(float64(n)/max(d, time.Microsecond).Seconds())) + "/s"
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"math"
 	"testing"
 	"time"
 
@@ -37,6 +38,27 @@ func TestInstant(t *testing.T) {
 	} {
 		if got := report.Instant(now.Add(away), now); got != want {
 			t.Errorf("%v: %q, want %q", away, got, want)
+		}
+	}
+}
+
+func TestBytesAndRates(t *testing.T) {
+	for n, want := range map[int64]string{
+		0: "0 bytes", 1: "1 byte", 1023: "1023 bytes", 1024: "1.0 KiB", 60088: "58.7 KiB", 102_400: "100 KiB",
+		1_048_575: "1.0 MiB", 31_247_564: "29.8 MiB", 383_778_816: "366 MiB", 5 << 30: "5.0 GiB", math.MaxInt64: "8.0 EiB",
+	} {
+		if got := report.Bytes(n); got != want {
+			t.Errorf("%d: %q, want %q", n, got, want)
+		}
+	}
+	for d, want := range map[time.Duration]string{0: "0.00 s", 16 * time.Millisecond: "0.02 s", 12345 * time.Millisecond: "12.3 s", 303 * time.Second: "5 min 3 s"} {
+		if got := report.Took(d); got != want {
+			t.Errorf("%v: %q, want %q", d, got, want)
+		}
+	}
+	for d, want := range map[time.Duration]string{0: "95.4 TiB/s", 12 * time.Second: "8.3 MiB/s", time.Hour * 100: "291 bytes/s"} {
+		if got := report.Rate(100<<20, d); got != want {
+			t.Errorf("100 MiB in %v: %q, want %q", d, got, want)
 		}
 	}
 }

@@ -52,6 +52,7 @@ type Summary struct {
 	Unsummed                int   // part of Copied: there was a file, and no checksum to compare
 	Untried                 int   // part of Failed: the job stopped before
 	Bytes                   int64 // copied
+	Moved                   int64 // bytes that this run has transferred: also of failed files, and not what an earlier run has
 	Requests, Retries       int
 	Elapsed                 time.Duration
 }

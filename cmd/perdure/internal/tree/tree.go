@@ -65,6 +65,7 @@ type Job struct {
 // A Progress is the progress of a job.
 type Progress struct {
 	Bytes, TotalBytes int64 // skipped files count as well
+	Earlier           int64 // part of Bytes: of skipped files, and of earlier runs
 	Files, TotalFiles int64
 	Keys              int64 // keys that the store has listed
 	Listing           bool  // the totals may still grow
@@ -101,6 +102,7 @@ type run struct {
 	keys                atomic.Int64
 	listing             atomic.Bool
 	moved, files        atomic.Int64
+	earlier             atomic.Int64 // part of moved that this run has not transferred
 	unsummed            atomic.Int64
 
 	unrecorded sync.Once // a record could not be written
@@ -124,6 +126,7 @@ func (j *Job) Run(ctx context.Context) (Summary, error) {
 	}
 	r.summary.Requests, r.summary.Retries = r.Session.Requests()
 	r.summary.Unsummed = int(r.unsummed.Load())
+	r.summary.Moved = max(0, r.moved.Load()-r.earlier.Load())
 	if !r.DryRun {
 		_ = r.Sums.Save() // without it, the next run reads the files
 	}
@@ -311,21 +314,22 @@ func (r *run) refused(path string, source, at endpoint.Endpoint, err error) (str
 }
 
 // meter returns the Progress of the copy of one item.
-func (r *run) meter(i item) func(done, total int64) {
-	last, unknown := int64(0), i.Size < 0
-	return func(done, total int64) {
+func (r *run) meter(i item) func(done, earlier, total int64) {
+	last, before, unknown := int64(0), int64(0), i.Size < 0
+	return func(done, earlier, total int64) {
 		if unknown && total > 0 {
 			r.listedBytes.Add(total)
 			unknown = false
 		}
 		r.moved.Add(done - last)
-		last = done
+		r.earlier.Add(earlier - before)
+		last, before = done, earlier
 		r.report()
 	}
 }
 
 func (r *run) report() {
 	if r.Progress != nil {
-		r.Progress(Progress{r.moved.Load(), r.listedBytes.Load(), r.files.Load(), r.listed.Load(), r.keys.Load(), r.listing.Load()})
+		r.Progress(Progress{r.moved.Load(), r.listedBytes.Load(), r.earlier.Load(), r.files.Load(), r.listed.Load(), r.keys.Load(), r.listing.Load()})
 	}
 }

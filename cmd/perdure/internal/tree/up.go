@@ -193,9 +193,15 @@ func (r *run) copied(got endpoint.Stored, why string, err error) (Entry, error) 
 	return Entry{Bytes: got.Bytes, Checksum: got.Checksum, Action: Copied}, err
 }
 
+// untouched counts the bytes of an item that is not copied.
+func (r *run) untouched(i item) {
+	r.moved.Add(max(i.Size, 0))
+	r.earlier.Add(max(i.Size, 0))
+}
+
 // skipped returns the Entry of an item that the destination has.
 func (r *run) skipped(i item, v verdict) Entry {
-	r.moved.Add(max(i.Size, 0))
+	r.untouched(i)
 	e := Entry{Bytes: max(i.Size, 0), Checksum: v.sum, Action: Skipped}
 	if r.DryRun {
 		e.Action, e.Reason = WouldSkip, v.why
@@ -205,7 +211,7 @@ func (r *run) skipped(i item, v verdict) Entry {
 
 // would returns the Entry of an item that would be copied.
 func (r *run) would(i item, why string) Entry {
-	r.moved.Add(max(i.Size, 0))
+	r.untouched(i)
 	if why == noSum {
 		r.unsummed.Add(1)
 	}

@@ -3,6 +3,7 @@
 package wait
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -84,6 +85,8 @@ func (w *Waiter) Do(ctx context.Context, breakers func() []*circuit.Breaker, f f
 		switch {
 		case !refused:
 			return err
+		case ctx.Err() != nil: // there is no wait to report
+			return context.Cause(ctx)
 		case w.Refresh != nil && w.Refresh(ctx):
 			continue
 		case r.isBusy(breakers()):
@@ -98,10 +101,7 @@ func (w *Waiter) Do(ctx context.Context, breakers func() []*circuit.Breaker, f f
 		}
 		one := wait{refusal: r, breakers: breakers(), since: now, end: end()}
 		if !one.over(ctx) {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			return err
+			return cmp.Or(context.Cause(ctx), err)
 		}
 	}
 }
