@@ -127,6 +127,9 @@ func (a *app) copies(c *cobra.Command, more *copyFlags) {
 		if more.many() {
 			return a.copyTree(c, f, more, job)
 		}
+		if err := checkOnce(c.Flags(), job); err != nil {
+			return err
+		}
 		return a.copy(c, f, &more.metrics, job)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/pages"
@@ -100,6 +101,28 @@ func (f *requestFlags) setPages(flags *pflag.FlagSet, s *endpoint.Session) error
 		return setting.Bad("--next", f.next, pages.Want)
 	}
 	spec.Max, s.Pages = f.maxPages, &spec
+	return nil
+}
+
+// checkOnce returns the error of a flag without effect on a source that is read once, from its beginning to its end.
+func checkOnce(flags *pflag.FlagSet, job *copying.Job) error {
+	what := ""
+	switch r := job.Session.Request; {
+	case r != nil && r.Method == "POST":
+		what = "a POST"
+	case job.Session.Pages != nil:
+		what = "--next and --items"
+	case job.Source == "-":
+		what = "standard input"
+	default:
+		return nil
+	}
+	switch toObject := strings.HasPrefix(job.Destination, "s3://"); {
+	case flags.Changed("no-resume"):
+		return exit.UsageError(fmt.Errorf("--no-resume cannot be used with %s as SRC: nothing of it is resumed", what))
+	case flags.Changed("parallel") && !toObject:
+		return exit.UsageError(fmt.Errorf("--parallel cannot be used with %s as SRC, unless DST is an object, whose parts are sent in parallel", what))
+	}
 	return nil
 }
 

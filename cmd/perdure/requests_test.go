@@ -336,11 +336,20 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		{"--method|GET|--data|x", "--data cannot be used with --method GET"},
 		{"--idempotent", "--idempotent can only be used with --method POST or --data"},
 		{"--data|@/nonexistent/file", "--data @/nonexistent/file: open /nonexistent/file: no such file"},
+		{"--data|x|--no-resume", "--no-resume cannot be used with a POST as SRC: nothing of it is resumed"},
+		{"--method|POST|--parallel|2", "--parallel cannot be used with a POST as SRC, unless DST is an object"},
+		{"--next|link|--no-resume", "--no-resume cannot be used with --next and --items as SRC"},
+		{"--items|.|--parallel|2", "--parallel cannot be used with --next and --items as SRC, unless DST is an object"},
 		{"--header|X: 1|-r", "--header is for one file: it cannot be used with --recursive"},
 	} {
 		log := mustRun(t, s, 64, append([]string{"copy", l.URL, filepath.Join(t.TempDir(), "out")}, strings.Split(row.args, "|")...)...)
 		if !strings.Contains(log, row.want) {
 			t.Errorf("%.200s:\n%s, want %s", row.args, log, row.want)
+		}
+	}
+	for _, args := range [][]string{{"s3://bikes/x", "--no-resume"}, {filepath.Join(t.TempDir(), "out"), "--parallel", "2"}} {
+		if log := mustRun(t, s, 64, append([]string{"copy", "-"}, args...)...); !strings.Contains(log, args[1]+" cannot be used with standard input as SRC") {
+			t.Errorf("%v: %s, want that %s is refused", args, log, args[1])
 		}
 	}
 	log := mustRun(t, s, 64, "copy", fileWith(t, "x"), filepath.Join(t.TempDir(), "out"), "--header", "X: 1")
