@@ -10,7 +10,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
 )
 
-// across copies one object from store to store, unless the destination has it.
+// across copies one object, URL or file to a store, unless the store has it.
 func (r *run) across(ctx context.Context, i item) (Entry, error) {
 	from, err := r.From.Join(i.Rel)
 	if err != nil {
@@ -27,6 +27,9 @@ func (r *run) across(ctx context.Context, i item) (Entry, error) {
 			return Entry{}, err
 		}
 		if v.same {
+			if !r.DryRun {
+				to.Settle(ctx, from)
+			}
 			return r.skipped(i, v), nil
 		}
 		why = v.why
@@ -55,11 +58,7 @@ func (r *run) sameSource(ctx context.Context, i item, from, to endpoint.Endpoint
 		return differs(missing), nil // the copy reports the error
 	}
 	defer func() { _ = f.Close() }()
-	v := r.same(ctx, f, i, to)
-	if v.same && !r.DryRun {
-		to.Settle(ctx, from)
-	}
-	return v, nil
+	return r.same(ctx, f, i, to), nil
 }
 
 // sameObject compares two objects: the sizes, the ETags in the listings if they have the form of an MD5 or of that of an object
