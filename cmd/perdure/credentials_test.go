@@ -48,3 +48,19 @@ func TestCredentialProcessThatReads(t *testing.T) {
 		t.Errorf("the object has %q, want %q", got, data)
 	}
 }
+
+// The endpoint of a profile may be in a section of its own. If that is absent, the requests would go to AWS.
+func TestServicesOfAProfile(t *testing.T) {
+	s := startTestServers(t)
+	for services, want := range map[string]string{
+		"": "profile default has services = local, and there is no section [services local]",
+		"[services other]\ns3 =\n  endpoint_url = URL\n": "there is no section [services local]",
+		"[services local]\ns3 =\n  endpoint_url = URL\n": "",
+	} {
+		config := fileWith(t, "[default]\nservices = local\n"+strings.ReplaceAll(services, "URL", s.store.URL))
+		out, err := command(t, append(s.environ(t.TempDir()), "AWS_ENDPOINT_URL=", "AWS_CONFIG_FILE="+config), "copy", config, "s3://bikes/x").CombinedOutput()
+		if (err == nil) != (want == "") || !strings.Contains(string(out), want) {
+			t.Errorf("%q: %v\n%s, want %s", services, err, out, want)
+		}
+	}
+}

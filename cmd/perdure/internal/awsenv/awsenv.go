@@ -45,9 +45,19 @@ func CheckURL(field, text string) error {
 // Config returns the configuration of the environment. If endpoint or profile is not empty, it overrides the endpoint URL or
 // the profile. Unless unsigned is set, Config returns an error if there are no credentials.
 func Config(ctx context.Context, endpoint, profile string, unsigned bool) (aws.Config, error) {
+	for _, name := range []string{"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"} {
+		if os.Getenv(name) == "" {
+			_ = os.Unsetenv(name) // set and empty, it would hide the endpoint of a section [services ...] from the SDK
+		}
+	}
 	cfg, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}), config.WithSharedConfigProfile(profile))
 	if err != nil {
 		return cfg, fmt.Errorf("AWS environment: %s", oneLine(err.Error()))
+	}
+	for _, source := range cfg.ConfigSources {
+		if shared, ok := source.(config.SharedConfig); ok && shared.ServicesSectionName != "" && shared.Services.ServiceValues == nil {
+			return cfg, fmt.Errorf("AWS environment: profile %s has services = %s, and there is no section [services %[2]s] with settings", shared.Profile, shared.ServicesSectionName)
+		}
 	}
 	if endpoint != "" {
 		cfg.BaseEndpoint = aws.String(endpoint)

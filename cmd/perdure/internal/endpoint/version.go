@@ -25,7 +25,8 @@ func (w *web) Version() (etag, modified string) {
 	return validator.Of(w.getter.Header())
 }
 
-// Unchanged sends a conditional GET, and reports whether the response is a 304.
+// Unchanged sends a conditional GET, and reports whether the response is a 304, or has the ETag although the server ignores
+// conditions.
 func (w *web) Unchanged(ctx context.Context, etag, modified string) (bool, error) {
 	req := w.request.Clone(ctx)
 	req.Header.Set("Accept-Encoding", "identity")
@@ -43,5 +44,6 @@ func (w *web) Unchanged(ctx context.Context, etag, modified string) (bool, error
 	if err := httpretry.GaveUp(res); err != nil {
 		return false, Explain("read", w.Where(), err)
 	}
-	return res.StatusCode == http.StatusNotModified, nil
+	same := res.StatusCode == http.StatusOK && etag != "" && res.Header.Get("ETag") == etag
+	return same || res.StatusCode == http.StatusNotModified, nil
 }
