@@ -26,10 +26,10 @@ type bar struct {
 	done  chan struct{}
 	draws sync.WaitGroup
 	mu    sync.Mutex // held while something is written
-	drawn int        // columns of the line; 0 means that there is none
+	drawn int        // columns of the line; 0 means no line
 }
 
-// begin draws the bar, and goes on doing so. It does not wait for the terminal.
+// begin draws the bar until it ends. It does not wait for the terminal.
 func (b *bar) begin() {
 	b.once.Do(func() {
 		b.done = make(chan struct{})
