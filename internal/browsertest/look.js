@@ -34,6 +34,20 @@
       if (c < 4.5) wrong.push(`contrast: ${c.toFixed(1)} for "${text}" on ${back}`)
     }
   }
+  if (matchMedia('print').matches) {
+    for (const e of document.querySelectorAll('body *')) {
+      if (getComputedStyle(e).overflowX !== 'visible' && e.scrollWidth > e.clientWidth) wrong.push(`cut on paper: "${e.textContent.slice(0, 60)}"`)
+    }
+  }
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), range = document.createRange()
+  for (let n = texts.nextNode(); n; n = texts.nextNode()) {
+    if (n.parentElement.closest('pre')) continue
+    for (const flag of n.data.matchAll(/(?<![^\s(])(--[\w-]*|-[A-Za-z][\w-]*)/g)) {
+      range.setStart(n, flag.index)
+      range.setEnd(n, flag.index + flag[0].length)
+      if (new Set([...range.getClientRects()].map(r => r.top)).size > 1) wrong.push(`broken over two lines: "${flag[0]}"`)
+    }
+  }
   for (const line of document.querySelectorAll('svg .line')) {
     const c = contrast(getComputedStyle(line).stroke, behind(line))
     if (c < 3) wrong.push(`contrast: ${c.toFixed(1)} for a line of ${line.getAttribute('class')}`)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -114,9 +115,18 @@ func plain(n ast.Node, data []byte) string {
 	return b.String()
 }
 
-// framed puts each table into an element that scrolls, so that a wide one does not widen the page, and makes what scrolls
-// reachable by keyboard.
+// flags finds a tag or a space with the flag of a command that follows it, and other tags.
+var flags = regexp.MustCompile(`(<[^>]*>|[\s(])(--[\w-]*|-[A-Za-z][\w-]*)|<[^>]*>`)
+
+// framed puts each table into an element that scrolls, so that a wide one does not widen the page, makes what scrolls
+// reachable by keyboard, and keeps flags from being broken at their hyphens.
 func framed(body string) string {
+	body = flags.ReplaceAllStringFunc(body, func(found string) string {
+		if m := flags.FindStringSubmatch(found); m[2] != "" {
+			return m[1] + `<span class="flag">` + m[2] + "</span>"
+		}
+		return found
+	})
 	return strings.NewReplacer("<table>", `<div class="wide" tabindex="0"><table>`, "</table>", "</table></div>",
 		"<pre>", `<pre tabindex="0">`, "<th>", `<th scope="col">`, "<th ", `<th scope="col" `).Replace(body)
 }
