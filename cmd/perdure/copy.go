@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/vbauerster/mpb/v8/cwriter"
+	"golang.org/x/term"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/awsenv"
@@ -229,8 +229,8 @@ func about(ctx context.Context, log *slog.Logger) *slog.Logger {
 // terminal. If it draws one, the log of the command appears above it.
 func (a *app) meter(name string, data ...string) *progress.Meter {
 	m := progress.New(name, a.log)
-	shown := slices.ContainsFunc(data, a.isOutput) && cwriter.IsTerminal(int(a.stdout.Fd()))
-	if !a.logsJSON() && !shown && a.dagster == nil && cwriter.IsTerminal(int(a.stderr.Fd())) {
+	shown := slices.ContainsFunc(data, a.isOutput) && term.IsTerminal(int(a.stdout.Fd()))
+	if !a.logsJSON() && !shown && a.dagster == nil && term.IsTerminal(int(a.stderr.Fd())) {
 		m.Draw(a.stderr, a.logger)
 		a.log = m.Log
 	}

@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/vbauerster/mpb/v8/cwriter"
+	"golang.org/x/term"
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/demo"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
@@ -30,7 +30,7 @@ writes only to a temporary directory.`,
 			if a.json {
 				o.Log = a.log
 			} else {
-				color := cwriter.IsTerminal(int(a.stdout.Fd())) && a.getenv("NO_COLOR") == "" && a.getenv("TERM") != "dumb"
+				color := term.IsTerminal(int(a.stdout.Fd())) && a.getenv("NO_COLOR") == "" && a.getenv("TERM") != "dumb"
 				o.Screen = demo.NewScreen(a.stdout, color)
 			}
 			if strings.ContainsRune(os.Args[0], os.PathSeparator) {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"github.com/vbauerster/mpb/v8/cwriter"
+	"golang.org/x/term"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
@@ -133,7 +133,7 @@ func (a *app) warnFleet(err error) {
 func (a *app) watch(ctx context.Context, store string) error {
 	ctx, stop := exit.OnSignal(ctx)
 	defer stop()
-	terminal := cwriter.IsTerminal(int(a.stdout.Fd())) && a.getenv("TERM") != "dumb"
+	terminal := term.IsTerminal(int(a.stdout.Fd())) && a.getenv("TERM") != "dumb"
 	var first sync.Once
 	warn := func(err error) { first.Do(func() { a.warnFleet(err) }) }
 	ticker := time.NewTicker(time.Second)

@@ -8,7 +8,7 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
-	"github.com/vbauerster/mpb/v8/cwriter"
+	"golang.org/x/term"
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
@@ -90,7 +90,7 @@ func (a *app) simulate(ctx context.Context, f *simulateFlags) error {
 		a.log.Warn(name+": rate, burst and concurrency are not simulated", "event", "warning", "policy", name)
 	}
 	progress := simulate.Progress{Log: a.log}
-	if !a.json && cwriter.IsTerminal(int(a.stderr.Fd())) {
+	if !a.json && term.IsTerminal(int(a.stderr.Fd())) {
 		progress.Terminal = a.stderr
 	}
 	compared, err := simulate.Run(ctx, s, f.seed, all, progress.Report)

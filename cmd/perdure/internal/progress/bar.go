@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/vbauerster/mpb/v8/cwriter"
+	"golang.org/x/term"
 	"golang.org/x/text/width"
 )
 
@@ -145,7 +145,7 @@ func columnsOf(text string) (n int) {
 
 // columns returns the width of a terminal.
 func columns(terminal *os.File) int {
-	if n, _, err := cwriter.GetSize(int(terminal.Fd())); err == nil && n > 0 {
+	if n, _, err := term.GetSize(int(terminal.Fd())); err == nil && n > 0 {
 		return n
 	}
 	return 80

@@ -7,7 +7,7 @@ import (
 	"os"
 	"sync"
 
-	"github.com/vbauerster/mpb/v8/cwriter"
+	"golang.org/x/term"
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/pipetee"
 	"github.com/seed-0f2c7998/perdure/internal/spool"
@@ -82,7 +82,7 @@ func (in *input) notReplayed() string {
 		return "a pipe"
 	case info.Mode()&os.ModeSocket != 0:
 		return "a socket"
-	case cwriter.IsTerminal(int(in.source.Fd())):
+	case term.IsTerminal(int(in.source.Fd())):
 		return "a terminal"
 	}
 	return ""
