@@ -94,9 +94,19 @@ func TestSeveralSources(t *testing.T) {
 		}
 	}
 	into := t.TempDir()
-	code, log := inProcess(t, s, append(append([]string{"copy"}, at("a.csv", "b.csv")...), "s3://bikes/in/one.csv", s.web.URL+"/nine", into)...)
-	if got := found(t, into); code != 0 || !slices.Equal(got, []string{"a.csv", "b.csv", "nine", "one.csv"}) {
-		t.Errorf("down: code %d, %q: %s", code, got, log)
+	down := append(append([]string{"copy"}, at("a.csv", "b.csv")...), "s3://bikes/in/one.csv", s.web.URL+"/nine", into)
+	for round, copied := range []int{4, 1, 2} { // the URL has no record
+		code, log := inProcess(t, s, down...)
+		if got := found(t, into); code != 0 || !slices.Equal(got, []string{"a.csv", "b.csv", "nine", "one.csv"}) || !strings.Contains(log, fmt.Sprintf("Copied %d file", copied)) {
+			t.Errorf("down, round %d: code %d, %q, want %d files copied: %s", round, code, got, copied, log)
+		}
+		const other = "CONTENT of a.csv" // of the same size, for the next round
+		if got, _ := os.ReadFile(filepath.Join(into, "a.csv")); round == 2 && string(got) != other {
+			t.Errorf("a file of other content and the same size is copied as %q", got)
+		}
+		if round == 1 {
+			write(t, at("a.csv")[0], []byte(other))
+		}
 	}
 }
 

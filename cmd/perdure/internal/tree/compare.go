@@ -3,6 +3,7 @@ package tree
 import (
 	"context"
 	"errors"
+	"hash"
 	"io"
 	"os"
 	"strings"
@@ -43,7 +44,7 @@ func bySize(equal bool) verdict {
 	return differs(otherSize)
 }
 
-// same compares a file and the object of an item, which is at place. It compares the sizes first. Then it compares the ETag in
+// same compares a file and the object, or the file, of an item, which is at place. It compares the sizes first. Then it compares the ETag in
 // the listing, and, if that is no checksum or differs (the MD5 of an encrypted object does), the checksum of the object, which
 // takes a request. If neither matches, the two are not the same. It does not read a file whose checksum is cached.
 func (r *run) same(ctx context.Context, f *os.File, i item, place endpoint.Endpoint) verdict {
@@ -67,6 +68,9 @@ func (r *run) same(ctx context.Context, f *os.File, i item, place endpoint.Endpo
 		return bySize(known.Size == info.Size())
 	case r.Session.ModTimes && endpoint.SameTime(info.ModTime(), known.Modified):
 		return verdict{same: true, why: sameTime}
+	}
+	if file, ok := place.(*endpoint.File); ok {
+		known.Checksum = sumOf(ctx, file)
 	}
 	v := r.byObject(ctx, c, listed, known)
 	v.time = known.Modified
@@ -152,16 +156,33 @@ func (c comparison) remember(sum sums.Sum) {
 
 func (c comparison) read(ctx context.Context, sum checksum.Sum) bool {
 	h := sum.New()
-	buffer := make([]byte, min(256<<10, c.info.Size()+1)) // one more, to see the end
+	return hashed(ctx, c.file, c.info.Size(), h) && sum.Check(h.Sum(nil)) == nil
+}
+
+// sumOf returns the CRC-32C of a file, or no checksum if it cannot be read: the copy reports the error.
+func sumOf(ctx context.Context, source *endpoint.File) (sum checksum.Sum) {
+	f, err := source.Reader()
+	if err != nil {
+		return sum
+	}
+	defer func() { _ = f.Close() }()
+	const name = "crc32c"
+	h := checksum.New(name)
+	if info, err := f.Stat(); err == nil && hashed(ctx, f, info.Size(), h) {
+		sum = checksum.Of(name, h)
+	}
+	return sum
+}
+
+// hashed writes a file of about that size to h, and reports whether it was read to its end.
+func hashed(ctx context.Context, f *os.File, size int64, h hash.Hash) bool {
+	buffer := make([]byte, min(256<<10, size+1)) // one more, to see the end
 	for at := int64(0); ctx.Err() == nil; {
-		n, err := c.file.ReadAt(buffer, at)
+		n, err := f.ReadAt(buffer, at)
 		_, _ = h.Write(buffer[:n])
 		at += int64(n)
-		if errors.Is(err, io.EOF) {
-			return sum.Check(h.Sum(nil)) == nil
-		}
 		if err != nil {
-			return false
+			return errors.Is(err, io.EOF)
 		}
 	}
 	return false
