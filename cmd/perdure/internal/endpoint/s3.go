@@ -164,7 +164,7 @@ func (o *Object) Close(bool) error { return nil }
 
 // Stat requests the metadata of the object. An object in parts may take two more requests.
 func (o *Object) Stat(ctx context.Context) (Info, error) {
-	object, err := o.store.StatParts(ctx, objects.Address{Bucket: o.bucket, Key: o.key})
+	object, err := o.store.StatParts(o.doing(ctx, "look_up_in_s3"), objects.Address{Bucket: o.bucket, Key: o.key})
 	if err != nil {
 		return Info{}, err
 	}
@@ -207,7 +207,7 @@ func (o *Object) CopyFrom(ctx context.Context, from Endpoint) (Stored, error) {
 	if !ok || source.endpoint != o.endpoint || source.profile != o.profile {
 		return Stored{}, errors.ErrUnsupported // read and write instead
 	}
-	got, err := o.store.CopyWith(ctx, objects.Address{Bucket: source.bucket, Key: source.key, VersionID: source.version}, objects.Address{Bucket: o.bucket, Key: o.key},
+	got, err := o.store.CopyWith(o.doing(ctx, "copy_in_s3"), objects.Address{Bucket: source.bucket, Key: source.key, VersionID: source.version}, objects.Address{Bucket: o.bucket, Key: o.key},
 		objects.CopyOptions{Attributes: o.session.Settings.Attributes, ACL: types.ObjectCannedACL(o.session.Settings.ACL)})
 	if status, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && slices.Contains([]int{http.StatusNotImplemented, http.StatusMethodNotAllowed, http.StatusMovedPermanently, http.StatusBadRequest}, status.HTTPStatusCode()) {
 		return Stored{}, errors.ErrUnsupported // the store cannot copy from there: read and write instead
@@ -219,7 +219,7 @@ func (o *Object) CopyFrom(ctx context.Context, from Endpoint) (Stored, error) {
 func (o *Object) List(ctx context.Context) iter.Seq2[Item, error] {
 	prefix := directory(o.key)
 	return func(yield func(Item, error) bool) {
-		for object, err := range o.store.List(ctx, o.bucket, prefix+o.begin) {
+		for object, err := range o.store.List(o.doing(ctx, "list_s3"), o.bucket, prefix+o.begin) {
 			i := Item{Rel: strings.TrimPrefix(object.Key, prefix), Size: object.Size, ETag: object.ETag}
 			i.Dir = i.Size == 0 && (i.Rel == "" || strings.HasSuffix(i.Rel, "/")) // the marker of a directory
 			i.Sum = etagSum(object.ETag)
@@ -249,7 +249,7 @@ func etagSum(etag string) checksum.Sum {
 func (o *Object) Remove(ctx context.Context, rels []string) iter.Seq2[string, error] {
 	prefix := directory(o.key)
 	return func(yield func(string, error) bool) {
-		for key, err := range o.store.DeleteAll(ctx, o.bucket, func(yield func(string) bool) {
+		for key, err := range o.store.DeleteAll(o.doing(ctx, "delete_from_s3"), o.bucket, func(yield func(string) bool) {
 			for _, rel := range rels {
 				if !yield(prefix + rel) {
 					return

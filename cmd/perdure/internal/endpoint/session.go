@@ -179,8 +179,16 @@ func (s *Session) policyOf(preset, name string, as Role) (*retry.Policy, error) 
 		return nil, err
 	}
 	p := &settings.Policy
-	p.Name = cmp.Or(p.Name, name)
 	p.Observe, p.Metrics = s.observe, s.Metrics
+	if p.Name == "" {
+		p.Name = name
+		p.Observe = func(ctx context.Context, e retry.Event) {
+			if operation, ok := ctx.Value(operationKey{}).(string); ok {
+				e.Operation = operation
+			}
+			s.observe(ctx, e)
+		}
+	}
 	if as == Source {
 		s.again = *p
 		s.again.AttemptTimeout = 0                           // it limits the wait for a response's header

@@ -33,6 +33,18 @@ func withSubjectOf(ctx context.Context, err error) context.Context {
 	return ctx
 }
 
+// operationKey is the key of the operation that a context is of.
+type operationKey struct{}
+
+// doing returns ctx with the name of an operation that is neither the upload nor the
+// download of an object, and with o as its subject if it has none.
+func (o *Object) doing(ctx context.Context, operation string) context.Context {
+	if Subject(ctx) == "" {
+		ctx = WithSubject(ctx, o.String())
+	}
+	return context.WithValue(ctx, operationKey{}, operation)
+}
+
 // subjectOf returns the name of one file that is copied: its address, or that of the
 // destination if it is standard input.
 func subjectOf(from, to Endpoint) string {
