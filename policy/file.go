@@ -51,7 +51,7 @@ func words() yamlfile.Words {
 }
 
 // Read reads the file at path, or that at [DefaultPath] if path is "". source names the flag
-// or variable with the path, for errors.
+// or variable with the path, for errors. An error about the content names the first 20 errors.
 func Read(path, source string) (*File, error) {
 	path, data, err := content(path, source, nil)
 	if err != nil {
@@ -76,10 +76,11 @@ func parse(path string, data []byte) (*File, error) {
 		return nil, err
 	}
 	r := &reader{File: body, out: &File{path: path}}
-	if err := r.read(); err != nil {
+	err = r.read()
+	if err = yamlfile.Join(err, r.check(err == nil)); err != nil {
 		return nil, err
 	}
-	return r.out, r.check()
+	return r.out, nil
 }
 
 // Names returns the names of all policies, in the order of the file.
@@ -134,22 +135,18 @@ type reader struct {
 	chosen []choosing
 }
 
+// read reads all that can be read, and returns all errors.
 func (r *reader) read() error {
-	err := r.Each(r.Body, "the file", r.section)
-	if err != nil {
-		return err
-	}
+	all := []error{r.Each(r.Body, "the file", r.section)}
 	if !r.plural {
 		r.out.policies = []named{*cmp.Or(r.one, &named{name: Default})}
 	}
 	for i := range r.out.policies {
 		for j := range r.out.policies[i].values {
-			if err := r.resolve(&r.out.policies[i].values[j]); err != nil {
-				return err
-			}
+			all = append(all, r.resolve(&r.out.policies[i].values[j]))
 		}
 	}
-	return r.checkChoices()
+	return yamlfile.Join(append(all, r.checkChoices())...)
 }
 
 // section reads a section of the top level.
@@ -203,11 +200,9 @@ func (r *reader) named(to *[]named, body ast.Node, title string, read func(*[]Va
 			return r.Fail(at, "%s.%s is set twice", title, key)
 		}
 		n := named{name: key, at: at}
-		if err := read(&n.values, value, title+"."+key); err != nil {
-			return err
-		}
-		*to = append(*to, n)
-		return nil
+		err := read(&n.values, value, title+"."+key)
+		*to = append(*to, n) // also after an error: others may name it
+		return err
 	})
 }
 
@@ -286,23 +281,30 @@ func (r *reader) append(to *[]Value, name, path string, at *token.Token, value a
 	return nil
 }
 
-// check returns the error of the first value that is invalid. A file with one policy is
-// checked when its values are merged with those of flags, which may complete them.
-func (r *reader) check() error {
-	if !r.plural {
+// check returns the errors of all values that are invalid, and if all else could be read, those
+// of values that do not fit each other. A file with one policy is checked when its values are
+// merged with those of flags, which may complete them.
+func (r *reader) check(read bool) error {
+	if !r.plural && read {
 		return nil
 	}
+	var all error
 	for _, b := range r.out.breakers {
-		if err := r.checkBreaker(b); err != nil {
-			return err
+		_, err := apply(Default, b.values)
+		if err == nil && read {
+			err = r.checkBreaker(b)
 		}
+		all = yamlfile.Join(all, err)
 	}
+	read = read && all == nil
 	for _, p := range r.out.policies {
-		if _, err := r.out.Settings(p.name); err != nil {
-			return err
+		_, err := apply(Default, slices.DeleteFunc(slices.Clone(p.values), func(v Value) bool { return v.Name == breakerSection }))
+		if err == nil && read {
+			_, err = r.out.Settings(p.name)
 		}
+		all = yamlfile.Join(all, err)
 	}
-	return nil
+	return all
 }
 
 // checkBreaker checks a shared breaker: a preset without one would have no effect.

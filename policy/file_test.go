@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -129,6 +130,34 @@ func object(t *testing.T, p retry.Policy, c circuit.Config) map[string]any {
 }
 
 // An error shows no secrets, wherever they are.
+// Each error of a file has a line, in the order of the file; what only follows from another error has none.
+func TestAllErrorsOfAFile(t *testing.T) {
+	var many strings.Builder
+	for i := range 30 {
+		fmt.Fprintf(&many, "  p%d: {max_attempts: 0}\n", i)
+	}
+	for text, lines := range map[string][]int{
+		"policies:\n  default:\n    max_attempts: 0\n    base_delay: soon\n    nonsense: 1\n  other: {max_delay: [1]}\n" +
+			"  uses: {circuit_breaker: broken}\n  asks: {circuit_breaker: absent}\nbreakers:\n  broken: {failure_threshold: 0, window: 10}\n" +
+			"store: nowhere\nproxy:\n  /x: {to: ftp://x, policy: none}\n": {3, 4, 5, 6, 8, 10, 11, 13, 13},
+		"policies:\n  default: {base_delay: 5, max_delay: 1}\n  a: {max_attempts: 2}\n  b: {circuit_breaker: {window: 10}}\n": {2, 4},
+		"policies:\n" + many.String():                                           {2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 0},
+		"policy: {max_attempts: 0, nonsense: 1}\ncircuit_breaker: {burst: 0}\n": {1, 1, 2},
+	} {
+		path := write(t, text)
+		_, err := policy.Load(path)
+		var got []int
+		for line := range strings.SplitSeq(fmt.Sprint(err), "\n") {
+			n := 0
+			_, _ = fmt.Sscanf(strings.TrimPrefix(line, path), ":%d:", &n)
+			got = append(got, n)
+		}
+		if !slices.Equal(got, lines) {
+			t.Errorf("%s\nhas errors in the lines %v, want %v: %v", text, got, lines, err)
+		}
+	}
+}
+
 func TestErrorsShowNoSecrets(t *testing.T) {
 	for _, text := range []string{
 		"policies:\n  fetch: {max_attempts: 0}\n  token: hunter2\n",

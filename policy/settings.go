@@ -127,15 +127,29 @@ func (v Value) exits(value string) string {
 
 // Merge returns the preset with the values applied in order. If a value sets preset, its
 // preset replaces the one of that name, and the other values apply to it. An error is a
-// *perdure.ConfigError with the source of the value.
+// *perdure.ConfigError with the source of the value, or holds those of all values that are
+// invalid.
 func Merge(preset string, values ...Value) (*Settings, error) {
+	s, err := apply(preset, values)
+	if err != nil {
+		return nil, err
+	}
+	s.Policy.Name = redact.String(s.Policy.Name) // it becomes a key in the store
+	return s, yamlfile.Join(cmp.Or(s.fit(), s.AtSource(s.Policy.Validate())), s.AtSource(s.Breaker.Validate()))
+}
+
+// apply is Merge without the check whether the values fit each other.
+func apply(preset string, values []Value) (*Settings, error) {
 	s := &Settings{values: map[string]Value{}}
 	start := Value{Text: preset, Source: "preset"}
+	var all []error
 	for _, v := range values {
-		if v.Name == "preset" {
-			if _, err := retry.Preset(v.Text); err != nil {
-				return nil, v.atSource(err)
-			}
+		if v.Name != "preset" {
+			continue
+		}
+		if _, err := retry.Preset(v.Text); err != nil {
+			all = append(all, v.atSource(err))
+		} else {
 			start = v
 		}
 	}
@@ -147,12 +161,11 @@ func Merge(preset string, values ...Value) (*Settings, error) {
 	s.Breaker = breaker(s.Preset)
 	for _, v := range values {
 		if err := s.set(v); err != nil {
-			return nil, v.atSource(err)
+			all = append(all, v.atSource(err))
 		}
 		s.values[v.Name] = v
 	}
-	s.Policy.Name = redact.String(s.Policy.Name) // it becomes a key in the store
-	return s, cmp.Or(s.fit(), s.validate())
+	return s, yamlfile.Join(all...)
 }
 
 // fit raises the preset's max_delay to a base_delay or throttle_delay that the user has
@@ -238,15 +251,6 @@ func (s *Settings) setStore(text string) error {
 		return nil
 	}
 	return setting.Unknown("store", text, stores())
-}
-
-// validate returns the error of a value that is invalid beside the others.
-func (s *Settings) validate() error {
-	err := s.Policy.Validate()
-	if err == nil {
-		err = s.Breaker.Validate()
-	}
-	return s.AtSource(err)
 }
 
 // parameterNames returns the names of the parameters that are wanted.

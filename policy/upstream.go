@@ -70,15 +70,16 @@ func (r *reader) upstream(key string, at *token.Token, body ast.Node) error {
 // A choosing is the name of a policy in a row of the section proxy.
 type choosing struct{ name, source, excerpt string }
 
-// checkChoices returns the error of the first name that no policy of the file and no preset has.
+// checkChoices returns the errors of the names that no policy of the file and no preset has.
 func (r *reader) checkChoices() error {
+	var all []error
 	for _, c := range r.chosen {
 		known := slices.Concat(r.out.Names(), retry.PresetNames())
 		if !slices.Contains(known, c.name) {
-			return yamlfile.Below(setting.Unknown(c.source, c.name, known), c.excerpt)
+			all = append(all, yamlfile.Below(setting.Unknown(c.source, c.name, known), c.excerpt))
 		}
 	}
-	return nil
+	return yamlfile.Join(all...)
 }
 
 // upstreamSchema returns the schema of a row of the section proxy.

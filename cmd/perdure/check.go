@@ -23,7 +23,7 @@ func (a *app) checkCommand() *cobra.Command {
 		Long: `Check a policy file: FILE, or that of PERDURE_CONFIG, or ~/.config/perdure/policies.yaml. Show each policy
 with the values that are not at their default, and the line or the preset that each comes from.
 
-The exit code is 0 if programs and commands can use the file, and 64 if not.`,
+The exit code is 0 if programs and commands can use the file, and 64 if not. Then each error has a line, up to 20.`,
 		Example: `  perdure check
   perdure check policies.yaml
   perdure check --json policies.yaml`,

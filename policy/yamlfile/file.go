@@ -41,7 +41,7 @@ type Words struct {
 }
 
 // Read reads the file at path; source names the flag or variable with the path. An error
-// is one line, or that with the lines of the file below it.
+// is one line, or that with the lines of the file below it, or [Errors].
 func Read(path, source string, words Words) (*File, error) {
 	data, err := Content(path, source, nil)
 	if err != nil {
@@ -120,8 +120,8 @@ func Regular(info fs.FileInfo) error {
 	return nil
 }
 
-// Each calls do for each pair of a mapping. what is the name of the mapping in errors. A nil
-// body is an empty mapping.
+// Each calls do for each pair of a mapping, also after an error, and returns all errors (see
+// [Join]). what is the name of the mapping in errors. A nil body is an empty mapping.
 func (f *File) Each(body ast.Node, what string, do func(key string, at *token.Token, value ast.Node) error) error {
 	var pairs []*ast.MappingValueNode
 	switch n := body.(type) {
@@ -137,13 +137,17 @@ func (f *File) Each(body ast.Node, what string, do func(key string, at *token.To
 		}
 		return f.Fail(body.GetToken(), "invalid value for %s: %s", what, want)
 	}
+	var all []error
 	for _, pair := range pairs {
 		at := pair.Key.GetToken()
 		if err := do(at.Value, at, pair.Value); err != nil {
-			return err
+			all = append(all, err)
+		}
+		if len(all) > mostErrors {
+			break
 		}
 	}
-	return nil
+	return Join(all...)
 }
 
 // Plain returns the text of a scalar or, if list is set, of a list of scalars, as a flag
