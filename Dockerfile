@@ -2,6 +2,11 @@
 #
 #   docker build -t perdure --build-arg VERSION=0.1.0 .
 #   docker run --rm -v "$PWD:/work" -e AWS_ACCESS_KEY_ID -e AWS_SECRET_ACCESS_KEY perdure copy hour.csv s3://bikes/raw/
+#
+# It runs as user 65532, who cannot write to your directory: a download needs your own user, and a state directory of that
+# user. A volume keeps the circuit breakers, and what uploads resume from: -v perdure:/state.
+#
+#   docker run --rm --user "$(id -u):$(id -g)" -e PERDURE_STATE=/tmp/perdure -v "$PWD:/work" perdure copy https://example.org/a.json .
 FROM golang:1.26-bookworm AS build
 ARG VERSION=0.1.0
 ARG TARGETOS

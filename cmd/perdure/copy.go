@@ -57,14 +57,14 @@ With -r, SRC is a directory and DST is s3://BUCKET/PREFIX, or the reverse, or bo
 all files below SRC are copied below DST. Files that DST has with the same size and checksum are skipped.
 Checksums are kept in the state directory, so a file that has not changed is not read again, unless
 --no-cache is given. --size-only compares sizes alone, --mtime sizes and modification times. Nothing is
-deleted. When one
-file fails, the others are still copied, unless the failure concerns all: no such bucket, wrong
-credentials, an open circuit breaker, a full disk. Symbolic links below SRC are failures unless --links
-is given; below DST nothing is written through one. Keys that lead out of the directory, or that cannot
-be file names, are failures. An empty source is an error, unless --allow-empty is given. --manifest
-writes the outcome of each file. The number of files at a time is added to the default
-failure_threshold. --include, --exclude and --exclude-from choose by patterns as *.csv, /2024/** and tmp/: the
-last one that matches decides. With --wait, the copy resumes when an open circuit breaker lets calls pass again.
+deleted. When one file fails, the others are still copied, unless the failure concerns all: no such
+bucket, wrong credentials, an open circuit breaker, a full disk. Symbolic links below SRC are failures
+unless --links is given; below DST nothing is written through one. Keys that lead out of the directory, or
+that cannot be file names, are failures. An empty source is an error, unless --allow-empty is given.
+--manifest writes the outcome of each file. The number of files at a time is added to the default
+failure_threshold. --include, --exclude and --exclude-from choose by patterns as *.csv, /2024/** and tmp/:
+the last one that matches decides. With --wait, the copy resumes when an open circuit breaker lets calls
+pass again.
 
 Credentials, region and profile come from the AWS environment, as for the AWS CLI; the region of a bucket
 is detected. --no-sign-request uses no credentials. The preset is s3_upload, s3_download or, for a URL,

@@ -6,6 +6,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -294,8 +295,15 @@ func (a *app) versionCommand() *cobra.Command {
 		Short: "Print the version",
 		Args:  help.Exactly(0, "none"),
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(a.stdout, version())
-			return err
+			if !a.json {
+				_, err := fmt.Fprintln(a.stdout, version())
+				return err
+			}
+			return json.NewEncoder(a.stdout).Encode(struct {
+				Version  string `json:"version"`
+				Go       string `json:"go"`
+				Platform string `json:"platform"`
+			}{versionNumber(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH})
 		},
 	}
 }
@@ -303,12 +311,16 @@ func (a *app) versionCommand() *cobra.Command {
 // release is the version of a released binary, which the linker sets.
 var release string //nolint:gochecknoglobals // -ldflags -X needs a variable
 
-// version returns one line about the binary: its release or the version of its module,
-// and how it was built.
-func version() string {
+// versionNumber returns the release of the binary, or else the version of its module.
+func versionNumber() string {
 	text := release
 	if info, ok := debug.ReadBuildInfo(); ok && text == "" {
 		text = info.Main.Version
 	}
-	return fmt.Sprintf("perdure %s (%s, %s/%s)", cmp.Or(text, "(devel)"), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return cmp.Or(text, "(devel)")
+}
+
+// version returns one line about the binary.
+func version() string {
+	return fmt.Sprintf("perdure %s (%s, %s/%s)", versionNumber(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
