@@ -42,7 +42,7 @@ func (b brief) Error() string {
 func (b brief) Unwrap() error { return b.error }
 
 // Join returns all of errs that are not nil, each text once, in the order of their lines: the
-// first 20. If there is one, Join returns it; if there is none, nil.
+// first 20. It returns a single error as it is, and nil if all are nil.
 func Join(errs ...error) error {
 	var all []error
 	more := false
