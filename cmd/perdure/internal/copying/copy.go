@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
@@ -194,7 +195,7 @@ type truncatedError struct {
 }
 
 func (e *truncatedError) Error() string {
-	return fmt.Sprintf("it broke after %d bytes, which are already written to a stream and cannot be taken back: %s", e.bytes, endpoint.Brief(e.err))
+	return fmt.Sprintf("it broke after %s, which are already written to a stream and cannot be taken back: %s", report.Bytes(e.bytes), endpoint.Brief(e.err))
 }
 func (e *truncatedError) Unwrap() error { return e.err }
 

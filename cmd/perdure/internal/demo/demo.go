@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -227,8 +228,8 @@ func (r *run) verify(ctx context.Context) error {
 			return err
 		}
 	}
-	phase.end("%d of %d objects are identical, %d bytes; %d downloads were resumed", count, pages+districts,
-		r.bytes, r.servers.resumed())
+	phase.end("%d of %d objects are identical, %s; %d downloads were resumed", count, pages+districts,
+		report.Bytes(int64(r.bytes)), r.servers.resumed())
 	return nil
 }
 

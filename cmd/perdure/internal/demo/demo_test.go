@@ -34,7 +34,7 @@ func TestRun(t *testing.T) {
 	for _, want := range []string{
 		"perdure demo, seed 1\n", "Step 1 of 4: Fetch", "Step 2 of 4: Upload", "Step 3 of 4: Outage", "Step 4 of 4: Verify",
 		"INFO: Retrying fetch in ", "429 Too Many Requests", "503 SlowDown", "no response within 160ms", "connection reset",
-		"a body broke; resuming at byte ",
+		"a body broke; resuming at ",
 		"WARN: Circuit breaker 's3_store' transitioned from closed to open (5 consecutive failures)",
 		"INFO: Circuit breaker 's3_store' transitioned from half-open to closed (1 successful probe)",
 		"uploads refused at once", "22 of 22 objects are identical", "All 22 objects are identical, byte for byte",

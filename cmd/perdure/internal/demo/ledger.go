@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -129,7 +130,7 @@ func (l *ledger) resumed(r httpretry.Resumption) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.resumes++
-	l.note("a body broke; resuming at byte %d of %d", r.Offset, r.Total)
+	l.note("a body broke; resuming at %s of %s", report.Bytes(r.Offset), report.Bytes(r.Total))
 }
 
 // moved is the Observe of every breaker.

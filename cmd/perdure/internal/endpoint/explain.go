@@ -7,12 +7,14 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 	"unicode"
 
@@ -148,6 +150,10 @@ func Brief(err error) string {
 		return strings.TrimSpace(strconv.Itoa(e.Status) + " " + http.StatusText(e.Status)) // some statuses have no text
 	case *fs.PathError:
 		return e.Err.Error()
+	case *net.OpError:
+		if e.Op != "dial" { // the address of the server is known, and that of the client tells nothing
+			return broken(e)
+		}
 	}
 	if send, ok := errors.AsType[*smithyhttp.RequestSendError](err); ok {
 		return Brief(send)
@@ -156,6 +162,17 @@ func Brief(err error) string {
 		return Brief(res.Err)
 	}
 	return oneLine(redact.String(err.Error()))
+}
+
+// broken returns what ended a connection.
+func broken(e *net.OpError) string {
+	if errors.Is(e, net.ErrClosed) {
+		return "connection closed"
+	}
+	if errno, ok := errors.AsType[syscall.Errno](e); ok {
+		return errno.Error()
+	}
+	return oneLine(redact.String(e.Err.Error()))
 }
 
 // unwrapped returns the error in a wrapper that only adds text, or nil if err is no such wrapper.
