@@ -54,7 +54,7 @@ An object gets the type, encoding and other attributes of SRC, but those that fl
 --profile-dst names another one.
 
 With -r, SRC is a directory and DST is s3://BUCKET/PREFIX, or the reverse, or both are s3://BUCKET/PREFIX:
-all files below SRC are copied below DST. Files that DST has with the same size and checksum are skipped.
+all files below SRC are copied below DST; those of several SRC below the names of these, also into a directory. Files that DST has with the same size and checksum are skipped.
 Checksums are kept in the state directory, so a file that has not changed is not read again, unless
 --no-cache is given. --size-only compares sizes alone, --mtime sizes and modification times. Nothing is
 deleted. When one file fails, the others are still copied, unless the failure concerns all: no such

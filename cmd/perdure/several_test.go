@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -110,6 +111,29 @@ func TestSeveralSources(t *testing.T) {
 	}
 }
 
+// Directories are copied into a directory, as cp -r does it, each below its name. A second run copies what has changed.
+func TestDirectoriesIntoADirectory(t *testing.T) {
+	s := startTestServers(t)
+	top, into := t.TempDir(), filepath.Join(t.TempDir(), "into")+string(filepath.Separator)
+	plant(t, top, "a.csv", "d1/x.csv", "d1/deep/y.csv", "d2/x.csv")
+	args := []string{"copy", "-r", filepath.Join(top, "d1"), filepath.Join(top, "a.csv"), filepath.Join(top, "d2"), into}
+	if code, log := inProcess(t, s, append(args, "--dry-run")...); code != 0 || !strings.Contains(log, "Would copy 4 files") || len(found(t, into)) > 0 {
+		t.Errorf("dry run: code %d: %s", code, log)
+	}
+	for round, copied := range []int{4, 0, 1} {
+		if round == 2 {
+			write(t, filepath.Join(top, "d1/x.csv"), []byte("CONTENT of d1/x.csv"))
+		}
+		code, log := inProcess(t, s, args...)
+		if got := found(t, into); code != 0 || !slices.Equal(got, []string{"a.csv", "d1/deep/y.csv", "d1/x.csv", "d2/x.csv"}) || !strings.Contains(log, fmt.Sprintf("Copied %d file", copied)) {
+			t.Errorf("round %d: code %d, %q, want %d files copied: %s", round, code, got, copied, log)
+		}
+	}
+	if got, err := os.ReadFile(filepath.Join(into, "d1/x.csv")); string(got) != "CONTENT of d1/x.csv" {
+		t.Errorf("a changed file is %q, %v", got, err)
+	}
+}
+
 // A file that cannot be read does not keep the others from being copied.
 func TestAFailureOfOneOfSeveral(t *testing.T) {
 	s := startTestServers(t)
@@ -143,6 +167,9 @@ func TestSeveralSourcesThatAreRefused(t *testing.T) {
 	top := t.TempDir()
 	plant(t, top, "a.csv", "b.csv", "d/a.csv", "file")
 	at := func(name string) string { return filepath.Join(top, name) }
+	if err := errors.Join(os.Mkdir(at("d/in"), 0o700), os.Symlink(at("d/in"), at("link"))); err != nil {
+		t.Skip(err)
+	}
 	for _, row := range []struct{ args, want string }{
 		{"A D/a.csv s3://bikes/out/", `invalid value "a.csv" for SRC: must be names that differ`},
 		{"-r D D/ s3://bikes/out/", `invalid value "d" for SRC`},
@@ -154,7 +181,11 @@ func TestSeveralSourcesThatAreRefused(t *testing.T) {
 		{"A - s3://bikes/out/", `for SRC: must be an address with a name`},
 		{"A http://example.org/ s3://bikes/out/", "must be an address with a name"},
 		{"A B T", "different from SRC"},
-		{"-r A D T/e/", `must be s3://BUCKET or s3://BUCKET/PREFIX/, for the files of a directory`},
+		{"-r D D/in T", "neither in DIR nor around it"},
+		{"-r A D D/", "neither in DIR nor around it"},
+		{"-r A D D/in/", "neither in DIR nor around it"},
+		{"-r A D LINK/", "neither in DIR nor around it"},
+		{"-r A D/.. D/in/", "neither in DIR/.. nor around it"},
 		{"-r s3://bikes/a/ s3://bikes/b/ s3://bikes/", "neither in s3://bikes/a/ nor around it"},
 		{"A s3://bikes/*.csv s3://bikes/out/", "must be the only SRC"},
 		{"A B s3://bikes/out/ --checksum md5:00", "--checksum is for one file"},
@@ -171,8 +202,10 @@ func TestSeveralSourcesThatAreRefused(t *testing.T) {
 				args[i] = at(strings.ToLower(arg) + ".csv")
 			case "D":
 				args[i] = at("d")
-			case "D/", "D/a.csv":
+			case "D/", "D/in", "D/in/", "D/..", "D/a.csv":
 				args[i] = at("d") + arg[1:]
+			case "LINK/":
+				args[i] = at("link") + arg[4:]
 			case "FILE":
 				args[i] = at("file")
 			case "T", "T/none":
@@ -180,8 +213,8 @@ func TestSeveralSourcesThatAreRefused(t *testing.T) {
 			}
 		}
 		code, log := inProcess(t, s, append([]string{"copy"}, args...)...)
-		if code != 64 || !strings.Contains(log, row.want) {
-			t.Errorf("%s: code %d, want 64 and %q: %s", row.args, code, row.want, log)
+		if want := strings.Replace(row.want, "DIR", at("d"), 1); code != 64 || !strings.Contains(log, want) {
+			t.Errorf("%s: code %d, want 64 and %q: %s", row.args, code, want, log)
 		}
 	}
 	if keys := s.stored(""); len(keys) > 0 {

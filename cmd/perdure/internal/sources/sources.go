@@ -199,7 +199,11 @@ func (p part) check(text string, to endpoint.Endpoint, local bool, o Options) er
 	at := to.Named(strings.TrimSuffix(p.rel, "/"))
 	switch {
 	case p.from == nil && local:
-		return setting.Bad("DST", to.String(), "s3://BUCKET or s3://BUCKET/PREFIX/, for the files of a directory")
+		into := filepath.Join(to.String(), strings.TrimSuffix(p.rel, "/"))
+		if within(into, p.dir) || within(p.dir, into) {
+			return setting.Bad("DST", into, "neither in "+p.dir+" nor around it")
+		}
+		return nil
 	case p.from == nil || o.Stores && !local:
 		return nil
 	case p.below() && endpoint.Overlap(p.from, at):
@@ -208,6 +212,24 @@ func (p part) check(text string, to endpoint.Endpoint, local bool, o Options) er
 		return setting.Bad("DST", at.String(), "different from SRC "+text)
 	}
 	return nil
+}
+
+// within reports whether path, which need not exist, is the directory dir or is in it.
+func within(path, dir string) bool {
+	of, err := os.Stat(dir)
+	if err != nil {
+		return false
+	}
+	path, err = filepath.Abs(path)
+	for above := ""; err == nil && above != path; above, path = path, filepath.Dir(path) {
+		if target, failed := filepath.EvalSymlinks(path); failed == nil {
+			path = target
+		}
+		if info, failed := os.Stat(path); failed == nil && os.SameFile(info, of) {
+			return true
+		}
+	}
+	return false
 }
 
 // sort sorts the parts. twice returns the error about a name that two parts have.
