@@ -24,6 +24,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/awsretry"
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/pages"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/request"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/internal/breakers"
@@ -148,6 +149,8 @@ func Brief(err error) string {
 	switch e := err.(type) { //nolint:errorlint // layer by layer
 	case *httpretry.StatusError:
 		return strings.TrimSpace(strconv.Itoa(e.Status) + " " + http.StatusText(e.Status)) // some statuses have no text
+	case *httpretry.BodyError:
+		return fmt.Sprintf("body broke after %s: %s; not resumed: %s", report.Bytes(e.Delivered), Brief(e.Break), reason(e.Stop))
 	case *fs.PathError:
 		return e.Err.Error()
 	case *net.OpError:
