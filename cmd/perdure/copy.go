@@ -68,9 +68,9 @@ pass again.
 
 Credentials, region and profile come from the AWS environment, as for the AWS CLI; the region of a bucket
 is detected. --no-sign-request uses no credentials. The preset is s3_upload, s3_download or, for a URL,
-api_call. Each endpoint and bucket, or scheme, host and port of a URL, has a circuit breaker, which all
-copies of this user share: see perdure status. They also share --rate, which limits the requests to SRC,
-and --rate-dst.
+api_call, which has 3 attempts. Each endpoint and bucket, or scheme, host and port of a URL, has a circuit
+breaker, which all copies of this user share: see perdure status. They also share --rate, which limits the
+requests to SRC, and --rate-dst.
 
 The request for a URL gets the fields of --header, --header-file and --header-env, the user of --netrc, and
 with --data or --method POST a body. These go to the scheme, host and port of the URL only. A POST is

@@ -374,7 +374,7 @@ class Signals(Case):
     """A signal to this process alone reaches the command once, and the command ends first."""
 
     def signalled(self, number: int) -> tuple[int, list[str]]:
-        script = "trap 'echo INT; exit 3' INT; trap 'echo TERM; exit 3' TERM; echo ready; cat >/dev/null; exit 4"
+        script = "trap 'echo INT; exit 3' INT; trap 'echo TERM; exit 3' TERM; echo ready; read line; exit 4"
         with subprocess.Popen([sys.executable, "-c", STARTED, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
             assert child.stdout and child.stdin
             self.assertEqual(child.stdout.readline(), "ready\n")
@@ -388,7 +388,7 @@ class Signals(Case):
     def test_interrupt_from_a_terminal(self) -> None:
         terminal, side = os.openpty()
         controlled = "import os; os.close(os.open(os.ttyname(0), os.O_RDWR))"  # the terminal of this session from now on
-        script = "trap 'echo INT; exit 3' INT; echo ready; cat"
+        script = "trap 'echo INT; exit 3' INT; echo ready; read line"
         command = [sys.executable, "-c", controlled + STARTED, script]
         with subprocess.Popen(command, stdin=side, stdout=side, stderr=side, start_new_session=True) as child:
             os.close(side)
