@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -27,10 +28,12 @@ const format = "1"
 // A script is one of the scripts in lua.
 type script struct{ body, sha string }
 
-// scripts holds all scripts, by the name of the file.
+// scripts returns all scripts, by the name of the file.
 //
-//nolint:gochecknoglobals // a constant table
-var scripts = load("read", "trip", "lease", "settle", "release", "override", "restore", "budget", "reserve")
+//nolint:gochecknoglobals // a constant table, which is made when it is needed
+var scripts = sync.OnceValue(func() map[string]script {
+	return load("read", "trip", "lease", "settle", "release", "override", "restore", "budget", "reserve")
+})
 
 func load(names ...string) map[string]script {
 	all := make(map[string]script)
@@ -62,7 +65,7 @@ var names = map[fleet.Op]string{
 // command returns the command that executes c: EVAL with the text of the script if
 // withText, otherwise EVALSHA.
 func (l *link) command(c fleet.Call, withText bool) rueidis.Completed {
-	b, sc, name := l.client.B(), scripts[names[c.Op]], l.prefix+c.Key
+	b, sc, name := l.client.B(), scripts()[names[c.Op]], l.prefix+c.Key
 	args := append([]string{l.member.Process, l.member.Node, ms(l.member.Alive), rand.Text(), l.channel()}, arguments(c)...)
 	if withText {
 		return b.Eval().Script(sc.body).Numkeys(1).Key(name).Arg(args...).Build()

@@ -67,21 +67,21 @@ func outside(s string) string {
 		return scheme + " " + Mark
 	})
 	if strings.IndexByte(s, '@') >= 0 {
-		s = users.ReplaceAllString(s, "${1}"+Mark+"${2}${3}")
+		s = users().ReplaceAllString(s, "${1}"+Mark+"${2}${3}")
 	}
 	if strings.IndexByte(s, '%') >= 0 {
-		s = escaped.ReplaceAllStringFunc(s, unescaped)
+		s = escaped().ReplaceAllStringFunc(s, unescaped)
 	}
 	if strings.Contains(s, "eyJ") {
-		s = tokens.ReplaceAllString(s, Mark)
+		s = tokens().ReplaceAllString(s, Mark)
 	}
 	if !named(s) {
 		return s
 	}
-	s = statements.ReplaceAllString(s, "${1}${2}${3}"+Mark)
+	s = statements().ReplaceAllString(s, "${1}${2}${3}"+Mark)
 	var b strings.Builder
 	end := 0
-	for _, at := range pairs.FindAllStringIndex(s, -1) {
+	for _, at := range pairs().FindAllStringIndex(s, -1) {
 		inURL := at[0] > 0 && strings.IndexByte("/?&", s[at[0]-1]) >= 0
 		b.WriteString(s[end:at[0]] + pair(s[at[0]:at[1]], inURL))
 		end = at[1]
@@ -111,7 +111,7 @@ func named(s string) bool {
 // pair redacts what pairs has found. A word after a colon and a space is one of a sentence: "invalid token: unexpected end".
 // So is one after the quote that ends a URL: "https://h/oauth2/token": unexpected EOF.
 func pair(s string, inURL bool) string {
-	m := pairs.FindStringSubmatch(s)
+	m := pairs().FindStringSubmatch(s)
 	name, quote, equals, value := m[1], m[2], m[3], m[4]
 	plain := strings.Trim(value, `\"'`)
 	switch {

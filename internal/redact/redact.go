@@ -6,11 +6,13 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Mark stands where a secret was.
 const Mark = "REDACTED"
 
+//nolint:gochecknoglobals // constants, some of which are compiled when they are needed
 var (
 	// urls finds what looks like a URL: in double quotes, as errors of net/http
 	// have it, up to the closing one, since a URL's query may hold any
@@ -34,25 +36,31 @@ var (
 
 	// pairs finds what stands beside a name that holds one of the words of secretParts: name=value, name: value, in
 	// quotes or not, as configurations, JSON, YAML and Go print it, and with = as in a query that is part of a URL.
-	pairs = regexp.MustCompile(`(?i)([a-z0-9_.-]*(?:` + strings.Join(secretParts[:], "|") + `|api[_-]key|access[_-]?key|` +
+	pairs = lazily(`(?i)([a-z0-9_.-]*(?:` + strings.Join(secretParts[:], "|") + `|api[_-]key|access[_-]?key|` +
 		`(?:private|account|encryption|signing|master|shared|customer|subscription)[_-]key|session[_-]id)[a-z0-9_.-]*)` +
 		`(\\*["']?)( ?= ?|%3d|: ?\[?)("(?:[^"\\]|\\.)*"|\\"(?:[^"\\]|\\\\\\"|\\[^"])*\\"|\\+"(?:[^"\\]|\\[^"])*\\"|''+[^']+''+|'\\''[^']+'\\''|'(?:[^'\\]|\\.|\'\')*'|[^\s"'&,;<>(){}\]\\]{6,})`)
 
 	// users finds the user information of what is no URL: user:password@tcp(host:port)/ of MySQL, user:password@host:port.
-	users = regexp.MustCompile(`(^|[\s"'` + "`" + `(=\[{,:]|//)[^\s"'` + "`" + `(=\[{,:/@]*:(?:[^\s"']*(@[a-z0-9]*\()|[^\s"'/@]+(@(?:[A-Za-z0-9_.-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{2,5}\b|/)))`)
+	users = lazily(`(^|[\s"'` + "`" + `(=\[{,:]|//)[^\s"'` + "`" + `(=\[{,:/@]*:(?:[^\s"']*(@[a-z0-9]*\()|[^\s"'/@]+(@(?:[A-Za-z0-9_.-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{2,5}\b|/)))`)
 
 	// statements finds passwords in SQL and in the DSNs of ODBC, and the arguments that Redis quotes of a command that it does not know.
-	statements = regexp.MustCompile(`(?i)(\b(?:password|passphrase|identified (?:[a-z0-9_ ]+ )?(?:by|as)(?: password)?|secret) +)(?:''+[^']+''+|'\\''[^']+'\\''|'[^']*'|"[^"]*")|(; ?pwd ?= ?)[^\s;"']+|(\bwith args beginning with:)[^\r\n]+`)
+	statements = lazily(`(?i)(\b(?:password|passphrase|identified (?:[a-z0-9_ ]+ )?(?:by|as)(?: password)?|secret) +)(?:''+[^']+''+|'\\''[^']+'\\''|'[^']*'|"[^"]*")|(; ?pwd ?= ?)[^\s;"']+|(\bwith args beginning with:)[^\r\n]+`)
 
 	// escaped finds a URL that is escaped as a part of another one.
-	escaped = regexp.MustCompile(`(?i)\b[a-z][a-z0-9+.-]*%3a(?:%2f|/){2}[^\s"'<>&]+`)
+	escaped = lazily(`(?i)\b[a-z][a-z0-9+.-]*%3a(?:%2f|/){2}[^\s"'<>&]+`)
 
 	// tokens finds JSON Web Tokens.
-	tokens = regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*`)
+	tokens = lazily(`\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*`)
 
 	// separators of query parameters: the last is & as encoding/json has it.
 	separators = regexp.MustCompile(`[&;]|\\u0026`)
 )
+
+// lazily returns a function that compiles a pattern when it is called first. Few programs ever need these patterns, and the
+// largest take longer than all others together.
+func lazily(pattern string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(pattern) })
+}
 
 // secret holds the query parameters, in lower case, whose values grant access.
 // A name that ends in one of these words after "-", "_" or "." counts as well.

@@ -221,6 +221,9 @@ func (f *File) Excerpt(at *token.Token) string {
 			fmt.Fprintf(&b, "%*s\n", len(">  1 | ")+at.Position.Column, "^")
 		}
 	}
+	// Lines with a name and a value, in YAML and in other formats, and the rest of a long line.
+	pairs := regexp.MustCompile(`(?m)^([> ]+\d+ \| *(?:export +)?[-{"' ]*)([^\s:="']+)((?:[ \t]*:[ \t]+)|["'][ \t]*:[ \t]*|[ \t]*=[ \t]*)(\S.*)$`)
+	tails := regexp.MustCompile(`(?m)^(.{200}).+$`)
 	lines := pairs.ReplaceAllStringFunc(b.String(), func(line string) string {
 		parts := pairs.FindStringSubmatch(line)
 		name, value := parts[2], parts[4]
@@ -232,10 +235,3 @@ func (f *File) Excerpt(at *token.Token) string {
 	lines = tails.ReplaceAllString(redact.String(lines), "$1 ...")
 	return strings.TrimRight(lines, "\n")
 }
-
-// In an excerpt, pairs matches lines with a name and a value, in YAML and in other formats;
-// tails matches the rest of a long line.
-var (
-	pairs = regexp.MustCompile(`(?m)^([> ]+\d+ \| *(?:export +)?[-{"' ]*)([^\s:="']+)((?:[ \t]*:[ \t]+)|["'][ \t]*:[ \t]*|[ \t]*=[ \t]*)(\S.*)$`)
-	tails = regexp.MustCompile(`(?m)^(.{200}).+$`)
-)
