@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,17 +16,14 @@ import (
 // Of 20 processes whose calls fail, the one that has opened the breaker runs the command of --on-open, and no other: with a gate
 // too, where the breaker opens when the gate begins to limit.
 func TestOnOpenRunsOnceForAHost(t *testing.T) {
-	for _, row := range []struct{ gate, reason string }{
-		{"off", "5 consecutive failures, of 5"},
-		{"fail_fast", "10 consecutive failures, of 10"},
-	} {
+	for _, gate := range []string{"off", "fail_fast"} {
 		seen := filepath.Join(t.TempDir(), "seen")
-		f := newFleet(t, newService(t), "run", "--name", "X", "--gate", row.gate, "--max-attempts", "1",
+		f := newFleet(t, newService(t), "run", "--name", "X", "--gate", gate, "--max-attempts", "1",
 			"--on-open", `echo "$PERDURE_BREAKER is $PERDURE_BREAKER_STATE: $PERDURE_BREAKER_REASON, of $PERDURE_BREAKER_FAILURES" >>`+seen)
 		f.run(abreast, 0)
 		got, err := os.ReadFile(seen)
-		if want := "op:X is open: " + row.reason + "\n"; err != nil || string(got) != want {
-			t.Errorf("gate %s: the commands were told %q, want %q (%v)\n%s", row.gate, got, want, err, f.log.String())
+		if want := regexp.MustCompile(`^op:X is open: (\d+) (consecutive failures|overloads in a row), of (\d+)\n$`).FindSubmatch(got); want == nil || string(want[1]) != string(want[3]) {
+			t.Errorf("gate %s: the commands have written %q, want one line about the opening (%v)\n%s", gate, got, err, f.log.String())
 		}
 	}
 }
