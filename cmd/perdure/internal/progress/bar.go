@@ -112,11 +112,12 @@ func line(name, figures string, part float64, room int) string {
 
 // tail returns the end of text in at most room columns.
 func tail(text string, room int) string {
-	if columnsOf(text) <= room {
+	size, runes := columnsOf(text), []rune(text)
+	if size <= room {
 		return text
 	}
-	runes := []rune(text)
-	for len(runes) > 0 && columnsOf(string(runes)) > room-1 {
+	for size > room-1 {
+		size -= columnsOf(string(runes[:1]))
 		runes = runes[1:]
 	}
 	return "…" + string(runes)
