@@ -41,9 +41,9 @@ func TestHookEndsTheGroup(t *testing.T) {
 		if _, err := read.Read(make([]byte, len("begun\n"))); err != nil {
 			t.Fatal(err)
 		}
-		_ = write.Close()
 		h.stop(h.overdue()) // as Close does after its time
 		h.Close()
+		_ = write.Close()
 		if _, err := io.Copy(io.Discard, read); err != nil { // ends when the last process has
 			t.Error(err)
 		}
