@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/seed-0f2c7998/perdure"
 	"github.com/seed-0f2c7998/perdure/circuit"
@@ -51,7 +53,10 @@ func (p Parameter) Words() []string {
 
 // Parameters returns all parameters of a file: preset, those of retry.Parameters and
 // circuit.Parameters, and store.
-func Parameters() []Parameter {
+func Parameters() []Parameter { return slices.Clone(parameters()) }
+
+// parameters makes the texts once: each command has flags for the parameters.
+var parameters = sync.OnceValue(func() []Parameter { //nolint:gochecknoglobals // constants
 	all := []Parameter{
 		{Parameter: perdure.Parameter{
 			Name: "preset", Doc: "preset that the policy begins with",
@@ -67,7 +72,7 @@ func Parameters() []Parameter {
 	return append(all, Parameter{Parameter: perdure.Parameter{
 		Name: "store", Doc: "where the circuit breaker's state lives (host)", Want: "one of " + strings.Join(stores(), ", "),
 	}})
-}
+})
 
 // stores returns the values of the parameter store.
 func stores() []string {
@@ -76,7 +81,7 @@ func stores() []string {
 
 // Find returns the parameter of that name. _seconds at its end may be left out.
 func Find(name string) (Parameter, bool) {
-	for _, p := range Parameters() {
+	for _, p := range parameters() {
 		if p.Name == name || p.Name == name+"_seconds" {
 			return p, true
 		}
