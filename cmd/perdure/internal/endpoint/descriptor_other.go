@@ -10,5 +10,8 @@ func WasClosed(f *os.File) bool {
 	return err != nil
 }
 
+// inherited reports false: paths lead to no descriptors here.
+func inherited(string) (fd uintptr, ok bool, err error) { return 0, false, nil }
+
 // descriptor reports false: paths lead to no descriptors here.
 func descriptor(string) (f *os.File, ok bool, err error) { return nil, false, nil }

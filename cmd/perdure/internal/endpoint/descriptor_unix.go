@@ -40,20 +40,29 @@ func WasClosed(f *os.File) bool {
 // descriptor returns the file of a path such as /dev/stdout, if that leads to a descriptor that this process has inherited.
 // Writes continue at the descriptor's offset, also in a regular file, as those of its other users do.
 func descriptor(path string) (f *os.File, ok bool, err error) {
-	fd, ok := descriptorNumber(path)
-	if !ok {
-		return nil, false, nil
-	}
-	flags, err := unix.FcntlInt(fd, unix.F_GETFD, 0)
-	standard := []*os.File{os.Stdin, os.Stdout, os.Stderr}
-	if err != nil || flags&unix.FD_CLOEXEC != 0 || fd < 3 && WasClosed(standard[fd]) { // this process has opened it
-		return nil, true, &fs.PathError{Op: "open", Path: path, Err: unix.EBADF}
+	fd, ok, err := inherited(path)
+	if !ok || err != nil {
+		return nil, ok, err
 	}
 	copied, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
 		return nil, true, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	return os.NewFile(uintptr(copied), path), true, nil
+}
+
+// inherited returns the descriptor that path leads to, if it leads to one. The error is EBADF if this process
+// has opened it: the Go runtime opens files of its own.
+func inherited(path string) (fd uintptr, ok bool, err error) {
+	if fd, ok = descriptorNumber(path); !ok {
+		return 0, false, nil
+	}
+	flags, err := unix.FcntlInt(fd, unix.F_GETFD, 0)
+	standard := []*os.File{os.Stdin, os.Stdout, os.Stderr}
+	if err != nil || flags&unix.FD_CLOEXEC != 0 || fd < 3 && WasClosed(standard[fd]) {
+		return 0, true, &fs.PathError{Op: "open", Path: path, Err: unix.EBADF}
+	}
+	return fd, true, nil
 }
 
 // descriptorNumber returns the number of the descriptor that path leads to, by /dev/fd or /proc.

@@ -72,6 +72,9 @@ func (f *File) Connect(_ context.Context, _ *Session, as Role) error {
 	if as == Destination || f.OpenFile != nil {
 		return nil
 	}
+	if _, _, err := inherited(f.Path); err != nil {
+		return Explain("read", f.Path, err)
+	}
 	info, err := os.Stat(f.Path)
 	switch {
 	case err != nil:
