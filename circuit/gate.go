@@ -117,7 +117,7 @@ func countAdmitted(c *cell.Cell, p gate.Permit) {
 	switch p.How {
 	case gate.AsProbe:
 		c.Probes.Add(1)
-	case gate.ByCredit:
+	case gate.ByCredit, gate.Following:
 		c.Credits.Add(1)
 	case gate.Freely:
 		return
@@ -190,6 +190,7 @@ func (b *Breaker) recordOutcome(ctx context.Context, c *cell.Cell, p gate.Permit
 	}
 	if o == gate.Success {
 		c.ForgetHint() // the service serves calls
+		b.gate.succeeded(g, now)
 	}
 	if o == gate.Success && b.gate.watches.unlimited.Load() && gate.Healthy(g.Words[0].Load()) {
 		b.gate.watches.sampleLater(b)

@@ -107,7 +107,9 @@ func lineAlone(g gate.Gate, start int64, callers []caller) (ends []end, tie bool
 		looks := true
 		switch {
 		case e.ends:
-			g.Done(e.permit, gate.Success, e.at)
+			if g.Done(e.permit, gate.Success, e.at); g.Limited() {
+				line.Succeeded(e.at)
+			}
 			looks = line.Len() > 0
 		case e.caller >= 0:
 			w := &waiters[e.caller]

@@ -205,6 +205,16 @@ func (b *Breaker) serveLine() {
 	b.serveLineLocked(b.gateOf(b.cell.Load()))
 }
 
+// succeeded tells the line of a success of this process, if g is limited.
+func (t *localGate) succeeded(g gate.Gate, now int64) {
+	if !g.Limited() {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.line.Succeeded(now)
+}
+
 // oldestWait returns how long the call that arrived first has waited.
 func (t *localGate) oldestWait(now int64) time.Duration {
 	t.mu.Lock()

@@ -196,6 +196,9 @@ func (m *model) ended(o *operation, a outcome) {
 		m.done(o, gateOutcome(a))
 	}
 	o.late = false
+	if a == succeeded && g.Limited() {
+		g.line.Succeeded(m.gateNow())
+	}
 	if g.line.Len() > 0 {
 		m.serveLineAt(o.process, m.now)
 	}

@@ -83,10 +83,14 @@ type How uint8
 
 // The ways of admission.
 const (
-	Freely   How = iota // in health
-	ByCredit            // limited, for a credit
-	AsProbe             // limited, without a credit
+	Freely    How = iota // in health
+	ByCredit             // limited, for a credit
+	AsProbe              // limited, without a credit
+	Following            // limited, for a credit and without the pace
 )
+
+// paid reports whether the attempt has cost a credit.
+func (h How) paid() bool { return h == ByCredit || h == Following }
 
 // A Permit is the permission to make one attempt. Pass it to [Gate.Done] once.
 type Permit struct {
@@ -131,14 +135,15 @@ func (g Gate) Arrive(now int64) {
 
 // Admit admits one attempt. It reports false if the gate is limited and neither a credit nor
 // a probe is due.
-func (g Gate) Admit(now int64) (Permit, bool) { return g.admit(now, false) }
+func (g Gate) Admit(now int64) (Permit, bool) { return g.admit(now, false, false) }
 
-// admit is Admit; alone is true if no other caller waits in this process.
-func (g Gate) admit(now int64, alone bool) (Permit, bool) {
+// admit is Admit; follows is true if the callers of this process call one after the other, and
+// alone if no other caller waits in it.
+func (g Gate) admit(now int64, follows, alone bool) (Permit, bool) {
 	if first := g.Words[0].Load(); Healthy(first) {
 		return Untimed(first), true
 	}
-	t := g.run(task{kind: admit, now: now, alone: alone})
+	t := g.run(task{kind: admit, now: now, follows: follows, alone: alone})
 	return Permit{Start: now, Generation: t.next.generation, How: t.how}, t.admitted
 }
 

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"cmp"
 	"math"
 	"time"
 
@@ -13,6 +14,11 @@ const (
 	soonest      = time.Millisecond // timers are hardly more exact, and the pace makes up for it
 	lookShare    = 64               // part of the time left after which a caller asks again
 	longestLook  = quiet / 2        // so that a line never looks empty to the gate
+	outrun       = 13               // callers that are so far ahead follow
+	mostAhead    = 15               // the most that callers are ahead
+	follower     = 5                // what a caller adds that calls again after a success
+	anyone       = 2                // what an admission takes, and a retry adds
+	coincides    = 1. / 20          // part of the mean time between callers in which one arrives by chance
 	maxLine      = 10_000
 	releasing    = costlyMax // time in which the line of a gate in health empties
 )
@@ -24,12 +30,17 @@ const (
 // [Line.Next] returns.
 type Line struct {
 	// Shared is true if other processes share the gate's words. Then the head does not ask after
-	// each result, and a new caller does not ask at once: so the lines of all processes
+	// each result, but when a caller enters and at intervals: so the lines of all processes
 	// approximate one line.
 	Shared bool
 
 	waiters queue.Queue[*Waiter] // ordered by the instant at which each stops waiting
 	release release
+
+	pause     time.Duration // of a Shared line: the most between two looks; 0 means longestLook
+	succeeded int64         // when an attempt of this process last succeeded
+	fresh     int           // successes at about that instant after which no caller has called again
+	ahead     int           // how far callers that call again are ahead of admissions, at most mostAhead
 }
 
 // A Waiter is a caller in a [Line].
@@ -64,6 +75,11 @@ func (l *Line) Enter(g Gate, w *Waiter, now, end int64, first bool, u float64) E
 	if first {
 		g.Arrive(now)
 	}
+	if g.Limited() {
+		l.count(g, now, first)
+	} else {
+		l.ahead, l.fresh, l.pause = 0, 0, 0
+	}
 	left := time.Duration(end - now)
 	leave := end - int64(g.Reserve(left))
 	waits := left > 0 && l.waiters.Len() < maxLine && (!g.Shut() || g.NotBefore < leave)
@@ -77,7 +93,49 @@ func (l *Line) Enter(g Gate, w *Waiter, now, end int64, first bool, u float64) E
 	}
 	*w = Waiter{Tag: w.Tag, since: now, end: end, chance: u, look: now + int64(u*float64(lookInterval(left)))}
 	l.waiters.Join(w, leave)
+	if l.ahead >= outrun {
+		l.waiters.Head().look = now
+	}
 	return Waiting
+}
+
+// Succeeded records that an attempt of this process has succeeded while the gate is limited.
+func (l *Line) Succeeded(now int64) {
+	if now-l.succeeded > int64(soonest) || now < l.succeeded {
+		l.fresh = 0
+	}
+	l.succeeded = now
+	l.fresh++
+}
+
+// count counts a caller that enters the line. A caller that arrives so soon after a success
+// that it is hardly there by chance is the one that succeeded: it calls one after the other.
+// Such callers determine the demand. The pace would keep them at a fraction of what the
+// service can serve, since what they cannot call for does not count.
+func (l *Line) count(g Gate, now int64, first bool) {
+	by := anyone
+	switch {
+	case first:
+		after, s := time.Duration(now-l.succeeded).Seconds(), g.load(now)
+		if l.fresh == 0 || after < 0 || after*s.demand(now) > coincides {
+			return
+		}
+		l.fresh--
+		by = follower
+	case l.ahead < follower:
+		return
+	}
+	l.ahead = min(l.ahead+by, mostAhead)
+}
+
+// looked adapts the pause to a look that has admitted a caller, or not. A process that has
+// many of the callers is admitted at each look, and looks more often: without that, it
+// would be admitted no more often than it looks. Where many processes compete, most looks admit no caller.
+func (l *Line) looked(admitted bool) {
+	pause := cmp.Or(l.pause, longestLook)
+	if l.pause = min(pause+pause/2, longestLook); admitted {
+		l.pause = max(pause/2, tick)
+	}
 }
 
 // lookInterval returns how long a head with the time left waits before it asks again.
@@ -104,7 +162,11 @@ func (l *Line) Step(g Gate, now int64) *Waiter {
 	}
 	if l.asks(g, w, now, over) {
 		w.asked = true
-		w.Permit, w.Admitted = g.admit(now, !l.Shared && l.waiters.Len() == 1)
+		w.Permit, w.Admitted = g.admit(now, l.ahead >= outrun, !l.Shared && l.waiters.Len() == 1)
+		if w.Admitted && w.Permit.How.paid() {
+			l.ahead = max(l.ahead-anyone, 0)
+			l.looked(true)
+		}
 		if w.Admitted && w.Permit.How == Freely {
 			l.release.gone++
 		}
@@ -114,7 +176,8 @@ func (l *Line) Step(g Gate, now int64) *Waiter {
 		return w
 	}
 	if l.Shared && w.look <= now {
-		w.look = now + int64(lookInterval(time.Duration(w.end-now)))
+		l.looked(false)
+		w.look = now + int64(min(lookInterval(time.Duration(w.end-now)), l.pause))
 	}
 	return nil
 }

@@ -139,13 +139,18 @@ func (m *model) expand(p place) error {
 // move begins or ends the attempt i.
 func (m *model) move(p place, i int) error {
 	if !p.made[i] {
-		next, t := m.do(p, task{kind: admit})
-		if t.admitted {
-			next.made[i] = true
-			next.out[i] = Permit{Start: p.now, Generation: t.next.generation, How: t.how}
+		for _, follows := range []bool{false, true} {
+			next, t := m.do(p, task{kind: admit, follows: follows})
+			if t.admitted {
+				next.made[i] = true
+				next.out[i] = Permit{Start: p.now, Generation: t.next.generation, How: t.how}
+			}
+			m.add(next)
+			if err := checkAdmit(p, next, t); err != nil {
+				return err
+			}
 		}
-		m.add(next)
-		return checkAdmit(p, next, t)
+		return nil
 	}
 	for _, o := range outcomes {
 		next, _ := m.do(p, task{kind: done, permit: p.out[i], outcome: o})
@@ -166,7 +171,7 @@ func checkAdmit(p, next place, t task) error {
 		return errors.New("refused in health")
 	case !before.limited && next != (place{words: p.words, now: p.now, made: next.made, out: next.out}):
 		return errors.New("a call in health writes")
-	case t.admitted && t.how == ByCredit && paid != 1, t.how != ByCredit && paid != 0:
+	case t.admitted && t.how.paid() && paid != 1, !t.how.paid() && paid != 0:
 		return fmt.Errorf("admitted %v (%d), paid %d", t.admitted, t.how, paid)
 	case before.limited && t.admitted && t.how == Freely:
 		return errors.New("freely admitted while limited")
@@ -185,7 +190,7 @@ func checkDone(p, next place, permit Permit, o Outcome) error {
 		gift = 0
 	case o == Success:
 		most = 2
-	case permit.How == ByCredit && !stale:
+	case permit.How.paid() && !stale:
 		most = 1
 	}
 	switch {

@@ -255,6 +255,14 @@ func TestALineKeepsItsOrderAndItsReserve(t *testing.T) {
 			ends := map[*gate.Waiter]int64{}
 			leaves := map[*gate.Waiter]int64{}
 			for len(ends) < 50 || line.Len() > 0 {
+				if len(ends) < 50 {
+					w, end := new(gate.Waiter), k.now+20*ms+r.Int64N(3*second)
+					if line.Enter(k.Gate, w, k.now, end, true, r.Float64()) == gate.Waiting {
+						ends[w], leaves[w] = end, end-int64(k.Reserve(time.Duration(end-k.now)))
+					} else {
+						ends[new(gate.Waiter)] = 0
+					}
+				}
 				for {
 					w := line.Step(k.Gate, k.now)
 					if w == nil {
@@ -269,14 +277,6 @@ func TestALineKeepsItsOrderAndItsReserve(t *testing.T) {
 					}
 					if w.Admitted && r.IntN(2) == 0 {
 						k.Done(w.Permit, gate.Success, k.now+base)
-					}
-				}
-				if len(ends) < 50 {
-					w, end := new(gate.Waiter), k.now+20*ms+r.Int64N(3*second)
-					if line.Enter(k.Gate, w, k.now, end, true, r.Float64()) == gate.Waiting {
-						ends[w], leaves[w] = end, end-int64(k.Reserve(time.Duration(end-k.now)))
-					} else {
-						ends[new(gate.Waiter)] = 0
 					}
 				}
 				at := k.now + r.Int64N(100*ms)

@@ -115,6 +115,7 @@ func races(advance func(*task)) (all []race) {
 	later := task{kind: admit, now: now + 2*milli}
 	tasks := []task{
 		ask, later,
+		{kind: admit, now: now, follows: true},
 		{kind: done, now: now + second, permit: paid, outcome: Success},
 		{kind: done, now: now, permit: paid, outcome: TimedOut},
 		{kind: done, now: now, permit: Permit{Start: now - milli}, outcome: Throttled},

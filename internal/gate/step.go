@@ -83,16 +83,19 @@ func hash(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// admit asks for one attempt. alone is true if no other caller waits: then the pace does not
-// delay the attempt, since a caller that makes one call after the other makes the demand,
+// admit asks for one attempt. The pace does not delay it if follows is true, nor if alone is:
+// if no other caller waits, the one that makes one call after the other makes the demand,
 // and the pace would keep it at a fraction of what the service can serve.
-func (s *state) admit(now int64, alone bool) (how How, ok bool) {
+func (s *state) admit(now int64, follows, alone bool) (how How, ok bool) {
 	switch {
 	case !s.limited:
 		return Freely, true
-	case s.credits > 0 && (alone || s.tat <= now) && (now >= s.notBefore || s.state() != Open):
+	case s.credits > 0 && (follows || alone || s.tat <= now) && (now >= s.notBefore || s.state() != Open):
 		s.credits--
 		s.tat = min(max(s.tat, now-int64(tick)), now) + int64(s.interval(now))
+		if follows {
+			return Following, true
+		}
 		return ByCredit, true
 	case now >= s.probeAt(now):
 		s.tat = now + int64(s.interval(now))
@@ -130,9 +133,10 @@ func (s *state) done(p Permit, o Outcome, now int64) Change {
 		return s.whileLimited(p, r, current, now)
 	case current:
 		return s.whileHealthy(p, r, now)
-	default:
-		return Unchanged // from before a limit that has been lifted
+	case r.outcome == Success:
+		s.run = 0 // it was admitted before the limit was lifted; failures often end before successes do
 	}
+	return Unchanged
 }
 
 // A verdict is what an outcome means for the gate.
@@ -287,10 +291,10 @@ func (s *state) lift(now int64) {
 // whileLimited records a result of a limited gate. The success of an attempt of another
 // generation returns a credit too.
 func (s *state) whileLimited(p Permit, r verdict, current bool, now int64) Change {
-	paid := current && p.How == ByCredit
+	paid := current && p.How.paid()
 	switch r.outcome {
 	case Success:
-		s.reward(r, now)
+		s.reward(r, p.How == Following, now)
 		if current && s.credits >= 1 && now-s.refused >= int64(quiet) {
 			s.lift(now)
 			return Lifted
@@ -324,13 +328,13 @@ func (s *state) whileLimited(p Permit, r verdict, current bool, now int64) Chang
 // would otherwise get no more than probes. A long base, even one learned in health, moves
 // after a success in less than half of it: a new process that started during a queue has
 // learned the time of the queue.
-func (s *state) reward(r verdict, now int64) {
+func (s *state) reward(r verdict, follows bool, now int64) {
 	if r.timed && (s.warm < known || s.base >= long && r.took < s.base/2) {
 		s.move(r.took, s.divisor(r.took))
 	}
 	n := 1
 	switch {
-	case r.fast && !s.slow && s.tat <= now-int64(s.burst()):
+	case r.fast && !s.slow && (follows || s.tat <= now-int64(s.burst())):
 		n = 2
 	case r.fast && !s.slow:
 		s.raisePace(now)

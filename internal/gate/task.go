@@ -22,8 +22,9 @@ type task struct {
 	kind    kind
 	now     int64
 	rare    bool
-	until   int64   // Gate.NotBefore
-	alone   bool    // of admit
+	until   int64 // Gate.NotBefore
+	follows bool  // of admit, as is the next
+	alone   bool
 	u       float64 // of hasten
 	permit  Permit  // of done
 	outcome Outcome // of done
@@ -102,7 +103,7 @@ func (t *task) plan() {
 	t.change = Unchanged
 	switch t.kind {
 	case admit:
-		t.how, t.admitted = s.admit(t.now, t.alone)
+		t.how, t.admitted = s.admit(t.now, t.follows, t.alone)
 	case arrive:
 		s.arrive(t.now)
 	case done:
@@ -194,7 +195,7 @@ func (t *task) afterFirst() access {
 
 // raced returns what follows if the second word has changed meanwhile.
 func (t *task) raced() access {
-	if t.kind == admit && t.how == ByCredit {
+	if t.kind == admit && t.how.paid() {
 		return returning
 	}
 	return reading
