@@ -160,12 +160,8 @@ func startProxy(t *testing.T, to string) (url string, process int) {
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", dir, "../../cmd/perdure").CombinedOutput(); err != nil { //nolint:gosec // a directory of the test
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	gate, threshold := "off", "off" // a busy machine looks like a service in trouble, to which a gate sends less for minutes
-	if os.Getenv("PERDURE_TEST_LONG") != "" {
-		gate, threshold = "wait", "5"
-	}
 	c := exec.CommandContext(context.WithoutCancel(t.Context()), filepath.Join(dir, "perdure"), "proxy", "--listen", "127.0.0.1:0", "--to", to, //nolint:gosec // as above
-		"--base-delay", "1ms", "--max-delay", "5ms", "--gate", gate, "--failure-threshold", threshold, "--budget", "1000", "--store", "memory", "--log-level", "info")
+		"--base-delay", "1ms", "--max-delay", "5ms", "--gate", "wait", "--budget", "1000", "--store", "memory", "--log-level", "info")
 	c.Env = append(os.Environ(), "HOME="+dir, "PERDURE_STATE="+dir)
 	log, err := c.StderrPipe()
 	if err != nil {
