@@ -53,6 +53,7 @@ func (op *operation) failed(caller, attempt context.Context, err error, got *res
 		got.cut = true
 	}
 	e := newAttemptError(err)
+	e.awaitEnd(caller)
 	if caller.Err() == nil && attempt.Err() != nil && e.isEnd() {
 		e.class, e.timedOut = retry.ClassTransient, true
 	}
@@ -115,6 +116,15 @@ func (e *attemptError) Timeout() bool {
 func (e *attemptError) isEnd() bool {
 	c := e.status.Code()
 	return c == codes.DeadlineExceeded || c == codes.Canceled
+}
+
+// awaitEnd waits until ctx, that of the operation, has ended if its deadline has passed: the server has the same deadline, and
+// its timer may be the first. Else the end would count as a failure of the server.
+func (e *attemptError) awaitEnd(ctx context.Context) {
+	deadline, ok := ctx.Deadline()
+	if ok && e.isEnd() && !time.Now().Before(deadline) {
+		<-ctx.Done()
+	}
 }
 
 // classifier returns a Policy.Classify: own first, then the table of codes.

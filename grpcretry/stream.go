@@ -212,6 +212,7 @@ func (s *stream) messages() []any {
 // failure returns the error of an attempt for the policy.
 func (s *stream) failure(a *streamAttempt, err error) error {
 	e := newAttemptError(err)
+	e.awaitEnd(s.ctx)
 	if a.timedOut.Load() && e.isEnd() {
 		e = newAttemptError(s.tooLate())
 	}

@@ -498,3 +498,34 @@ func TestTheDeadlineOfAStream(t *testing.T) {
 		}
 	})
 }
+
+// A late context ends later than its deadline, as one does whose timer is behind that of the server.
+type late struct {
+	context.Context
+
+	deadline time.Time
+}
+
+func (c late) Deadline() (time.Time, bool) { return c.deadline, true }
+
+// The server ends a call at the deadline that the client has told it, and its timer may be the first: that is no failure of the server.
+func TestTheServerSeesTheDeadlineFirst(t *testing.T) {
+	for name, call := range map[string]func(context.Context, *grpc.ClientConn) error{
+		"unary":  check,
+		"stream": func(ctx context.Context, conn *grpc.ClientConn) error { _, err := watch(ctx, conn); return err },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &server{check: hang, watch: func(_ int, stream grpc.ServerStreamingServer[healthpb.HealthCheckResponse]) error {
+				return hang(stream.Context(), 0)
+			}}
+			p := quiet()
+			p.Breaker = circuit.New("caller", circuit.Config{})
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Millisecond)
+			defer cancel()
+			err := call(late{ctx, time.Now().Add(time.Minute)}, inMemory(t, s, with(p)...))
+			if status.Code(err) != codes.DeadlineExceeded || s.count() != 1 || !p.Breaker.Metrics().LastFailure.IsZero() {
+				t.Errorf("%s: error %v after %d calls, and the breaker has counted a failure at %v", name, err, s.count(), p.Breaker.Metrics().LastFailure)
+			}
+		})
+	}
+}
