@@ -170,9 +170,17 @@ def test_extras():
     assert "extras.perdure.max_attempts" in step.exception().message
 
 
+# Dagster ends the command only if it is interrupted while it waits for it: an interrupt just before that leaves the command running.
 CANCELLED = """
-import sys
+import subprocess, sys
 import dagster as dg
+
+class Announced(subprocess.Popen):
+    def wait(self, timeout=None):
+        open("waits", "w").close()
+        return super().wait(timeout)
+
+dg._core.pipes.subprocess.Popen = Announced
 
 @dg.asset
 def my_asset(context: dg.AssetExecutionContext):
@@ -190,7 +198,7 @@ def test_cancelled_step_leaves_no_orphan(mode, tmp_path):
         [sys.executable, "-c", CANCELLED, PERDURE, "run", "--kill-after", "1", "--dagster", mode, "--", "sh", "-c", STUBBORN],
         cwd=tmp_path, text=True, stderr=subprocess.PIPE, start_new_session=True,
     ) as step:  # fmt: skip
-        while not (tmp_path / "pids").exists() or not (tmp_path / "pids").read_text().strip():
+        while not (tmp_path / "waits").exists() or not (tmp_path / "pids").exists() or not (tmp_path / "pids").read_text().strip():
             assert step.poll() is None
             os.sched_yield()
         pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
