@@ -40,14 +40,15 @@ const maxDelete = 1000
 
 // DeleteAll deletes the objects of the given keys, a thousand in a request, and yields each key with its result. A
 // missing object is not an error. Keys whose deletion failed for a reason that may pass are sent again, without the
-// others, as the policy says. A key that the response does not name gets a request of its own. If the loop ends early, the result of keys that were not yielded is unknown.
+// others, as the policy says. A key that the response does not name gets a request of its own. If the loop ends early,
+// the result of keys that were not yielded is unknown.
 func (s *Store) DeleteAll(ctx context.Context, bucket string, keys iter.Seq[string]) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		batch := make([]string, 0, maxDelete)
 		flush := func() bool {
-			failed := s.deleteKeys(ctx, bucket, batch)
+			results := s.deleteKeys(ctx, bucket, batch)
 			for _, key := range batch {
-				if !yield(key, wrap("delete", bucket, key, failed[key])) {
+				if !yield(key, wrap("delete", bucket, key, results[key])) {
 					return false
 				}
 			}
@@ -65,23 +66,20 @@ func (s *Store) DeleteAll(ctx context.Context, bucket string, keys iter.Seq[stri
 	}
 }
 
-// deleteKeys deletes the given keys and returns errors by key. A key that XML cannot carry gets its own request: in a
+// deleteKeys deletes the given keys and returns the results by key. A key that XML cannot carry gets its own request: in a
 // request for many keys it would become another key. So does one that the store has not confirmed.
 func (s *Store) deleteKeys(ctx context.Context, bucket string, keys []string) map[string]error {
 	many := slices.DeleteFunc(slices.Clone(keys), isNoText)
-	failed, confirmed := make(map[string]error), make(map[string]bool)
+	results := make(map[string]error, len(keys))
 	if len(many) > 0 {
-		failed = s.deleteBatch(ctx, bucket, many, confirmed)
+		s.deleteBatch(ctx, bucket, many, results)
 	}
 	for _, key := range keys {
-		if failed[key] != nil || confirmed[key] {
-			continue
-		}
-		if err := s.delete(ctx, bucket, key); err != nil {
-			failed[key] = err
+		if _, known := results[key]; !known {
+			results[key] = s.delete(ctx, bucket, key)
 		}
 	}
-	return failed
+	return results
 }
 
 // isNoText reports whether key has a character that XML 1.0 cannot carry, or reads as another one.
@@ -99,10 +97,9 @@ func (e *keyError) Error() string { return "api error " + e.code + ": " + e.mess
 // ErrorCode lets package retry classify the error.
 func (e *keyError) ErrorCode() string { return e.code }
 
-// deleteBatch deletes up to maxDelete keys and returns errors by key. It adds those to confirmed of which the store says
-// that they are gone.
-func (s *Store) deleteBatch(ctx context.Context, bucket string, keys []string, confirmed map[string]bool) map[string]error {
-	failed := make(map[string]error)
+// deleteBatch deletes up to maxDelete keys and adds the results to a map: an error, or nil for a key of which the store says
+// that it is gone.
+func (s *Store) deleteBatch(ctx context.Context, bucket string, keys []string, results map[string]error) {
 	var refused map[string]error // keys to send again, with the errors of the last response
 	policy := s.policy
 	policy.Classify = nil // which classifies requests; here only error codes are classified
@@ -117,7 +114,7 @@ func (s *Store) deleteBatch(ctx context.Context, bucket string, keys []string, c
 			return retry.Permanent(err) // the request has used its attempts
 		}
 		for _, d := range out.Deleted {
-			confirmed[aws.ToString(d.Key)] = true
+			results[aws.ToString(d.Key)] = nil
 		}
 		var again []string
 		for _, e := range out.Errors {
@@ -125,12 +122,12 @@ func (s *Store) deleteBatch(ctx context.Context, bucket string, keys []string, c
 			class, _ := policy.ClassOf(refusal)
 			switch {
 			case refusal.code == "NoSuchKey" || refusal.code == "NoSuchVersion":
-				confirmed[key] = true
+				results[key] = nil
 			case class == retry.ClassTransient || class == retry.ClassThrottled || class == retry.ClassConflict:
 				again, err = append(again, key), refusal
 				refused[key] = refusal
 			default:
-				failed[key] = refusal
+				results[key] = refusal
 			}
 		}
 		keys = again
@@ -138,10 +135,9 @@ func (s *Store) deleteBatch(ctx context.Context, bucket string, keys []string, c
 	})
 	if err != nil { // it ends the keys that are left, too
 		for _, key := range keys {
-			failed[key] = ofKey(err, refused[key])
+			results[key] = ofKey(err, refused[key])
 		}
 	}
-	return failed
 }
 
 // ofKey returns the error that ended a batch for one of its keys, with the key's last error; nil refusal: the whole
