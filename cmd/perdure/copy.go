@@ -237,19 +237,11 @@ func (a *app) meter(name string, data ...string) *progress.Meter {
 	return m
 }
 
-// counted returns n with the noun one or many.
-func counted[N int | int64](n N, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprint(n, " ", many)
-}
-
 // requests returns how many requests were sent, and how many of them were retries.
 func requests(sent, retries int) string {
-	text := counted(sent, "request", "requests")
+	text := report.Count(sent, "request", "requests")
 	if retries > 0 {
-		text += " (" + counted(retries, "retry", "retries") + ")"
+		text += " (" + report.Count(retries, "retry", "retries") + ")"
 	}
 	return text
 }

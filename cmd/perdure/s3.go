@@ -12,6 +12,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/help"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/policy"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 )
 
 // s3Command returns the command with the maintenance of stores.
@@ -69,7 +70,7 @@ func (a *app) clean(c *cobra.Command, f *policy.Flags, keys string, old time.Dur
 	session.Start()
 	n, err := place.Clean(ctx, session, old)
 	if n > 0 || err == nil {
-		a.log.Info(fmt.Sprintf("Aborted %s to %s", counted(n, "unfinished upload", "unfinished uploads"), place),
+		a.log.Info(fmt.Sprintf("Aborted %s to %s", report.Count(n, "unfinished upload", "unfinished uploads"), place),
 			"event", "cleaned", "bucket", place.Bucket(), "prefix", place.Key(), "aborted", n)
 	}
 	if err != nil && ctx.Err() != nil {

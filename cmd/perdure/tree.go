@@ -202,7 +202,7 @@ func (a *app) copyTree(c *cobra.Command, f *policy.Flags, flags *copyFlags, link
 	}
 	text := summed(t.Text, link.Destination, s)
 	if flags.dryRun {
-		text = fmt.Sprintf("Nothing was changed. Would copy %s, %s, skip %d and delete %d", counted(s.Copied, "file", "files"), report.Bytes(s.Bytes), s.Skipped, s.Deleted)
+		text = fmt.Sprintf("Nothing was changed. Would copy %s, %s, skip %d and delete %d", report.Count(s.Copied, "file", "files"), report.Bytes(s.Bytes), s.Skipped, s.Deleted)
 	}
 	a.log.Info(text, "event", "summary", "src", t.Text, "dst", link.Destination,
 		"copied", s.Copied, "skipped", s.Skipped, "failed", s.Failed, "links", s.Linked, "bytes", s.Bytes,
@@ -259,7 +259,7 @@ func (a *app) manifest(ctx context.Context, path string) (*tree.Manifest, error)
 // summed returns the last line of a copy of many files.
 func summed(from, to string, s tree.Summary) string {
 	text := fmt.Sprintf("Copied %s from %s to %s: %s, %s; %d skipped, %d failed",
-		counted(s.Copied, "file", "files"), from, to, took(s.Bytes, s.Moved, s.Elapsed), requests(s.Requests, s.Retries), s.Skipped, s.Failed-s.Untried)
+		report.Count(s.Copied, "file", "files"), from, to, took(s.Bytes, s.Moved, s.Elapsed), requests(s.Requests, s.Retries), s.Skipped, s.Failed-s.Untried)
 	if s.Unsummed > 0 {
 		text += fmt.Sprintf(", %d copied without a checksum to compare", s.Unsummed)
 	}
@@ -267,7 +267,7 @@ func summed(from, to string, s tree.Summary) string {
 		text += fmt.Sprintf(", %d deleted", s.Deleted)
 	}
 	if s.Linked > 0 {
-		text += ", " + counted(s.Linked, "link", "links") + " skipped"
+		text += ", " + report.Count(s.Linked, "link", "links") + " skipped"
 	}
 	if s.Untried > 0 {
 		text += fmt.Sprintf(", %d not tried", s.Untried)

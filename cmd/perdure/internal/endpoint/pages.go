@@ -6,9 +6,9 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/pages"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/request"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/retry"
@@ -30,7 +30,7 @@ func (b *book) open(ctx context.Context) *Input {
 		Spec: *b.session.Pages, Get: b.get,
 		Show: func(u *url.URL) string { return (&web{text: u.String()}).String() },
 		Done: func(n, items int) {
-			text := fmt.Sprintf("Read %s with %s", counts(n, "page"), counts(items, "item"))
+			text := fmt.Sprintf("Read %s with %s", report.Count(n, "page", "pages"), report.Count(items, "item", "items"))
 			if n == 1 && b.session.Pages.Many() {
 				text += "; it names no next page: if there are more, check --next"
 			}
@@ -38,14 +38,6 @@ func (b *book) open(ctx context.Context) *Input {
 		},
 	}
 	return &Input{ReadCloser: r.Start(ctx, b.first.URL), Info: Info{Attributes: Attributes{ContentType: "application/x-ndjson"}, Size: -1}}
-}
-
-// counts returns a number with its noun.
-func counts(n int, noun string) string {
-	if n != 1 {
-		noun += "s"
-	}
-	return strconv.Itoa(n) + " " + noun
 }
 
 // get requests one page, and again if its body breaks and cannot be resumed.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -68,7 +69,7 @@ func (p *Plan) warnings() (text string) {
 
 // Title returns the policy in one line.
 func (p *Plan) Title() string {
-	text := count(p.Policy.Attempts(), "attempt")
+	text := report.Count(p.Policy.Attempts(), "attempt", "attempts")
 	if p.Policy.Attempts() == retry.Unlimited {
 		text = "unlimited attempts"
 	}
@@ -85,8 +86,8 @@ func (p *Plan) summary() string {
 	if p.Endless {
 		return p.beyond(mean)
 	}
-	text := fmt.Sprintf("Typical  %s after %s (%v)\n", short(last.Likely), count(len(p.Attempts), "attempt"), reason(p.Stop))
-	text += fmt.Sprintf("Worst    %s with %s", short(p.Worst.Ends), count(p.Worst.Attempts, "attempt"))
+	text := fmt.Sprintf("Typical  %s after %s (%v)\n", short(last.Likely), report.Count(len(p.Attempts), "attempt", "attempts"), reason(p.Stop))
+	text += fmt.Sprintf("Worst    %s with %s", short(p.Worst.Ends), report.Count(p.Worst.Attempts, "attempt", "attempts"))
 	if p.Policy.AttemptTimeout > 0 {
 		text += fmt.Sprintf(", each taking its %s\n", short(p.Policy.AttemptTimeout))
 	} else {
@@ -229,11 +230,4 @@ func percent(chance float64) string {
 		digits++
 	}
 	return strconv.FormatFloat(chance*100, 'f', digits, 64) + " %"
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }

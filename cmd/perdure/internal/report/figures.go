@@ -88,3 +88,11 @@ func Bytes(n int64) string {
 func Rate(n int64, d time.Duration) string {
 	return Bytes(int64(float64(n)/max(d, time.Microsecond).Seconds())) + "/s"
 }
+
+// Count returns a number with its noun, one or many: "1 retry", "2 retries".
+func Count[N int | int64](n N, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprint(n, " ", many)
+}
