@@ -26,7 +26,8 @@ type bar struct {
 	done  chan struct{}
 	draws sync.WaitGroup
 	mu    sync.Mutex // held while something is written
-	drawn int        // columns of the line; 0 means no line
+	shown string     // the line on the terminal, or ""
+	drawn int        // its columns
 }
 
 // begin draws the bar until it ends. It does not wait for the terminal.
@@ -56,14 +57,18 @@ func (b *bar) end() {
 	}
 	close(b.done)
 	b.draws.Wait()
-	_, _ = b.Write(nil)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, _ = io.WriteString(b.terminal, b.cleared())
+	b.shown, b.drawn = "", 0
 }
 
-// Write writes lines above the bar.
+// Write writes lines above the bar, and the bar again in the same call: the cursor is never at the
+// beginning of an empty line, where an echoed ^C would stay in front of the next text.
 func (b *bar) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if _, err := io.WriteString(b.terminal, b.cleared()+string(p)); err != nil {
+	if _, err := io.WriteString(b.terminal, b.cleared()+string(p)+b.shown); err != nil {
 		return 0, err
 	}
 	return len(p), nil
@@ -74,9 +79,7 @@ func (b *bar) cleared() string {
 	if b.drawn == 0 {
 		return ""
 	}
-	text := "\r" + strings.Repeat(" ", b.drawn) + "\r"
-	b.drawn = 0
-	return text
+	return "\r" + strings.Repeat(" ", b.drawn) + "\r"
 }
 
 // draw draws the line, and leaves the cursor at the end of its text: two ^C have room there.
@@ -86,8 +89,9 @@ func (b *bar) draw() {
 	defer b.mu.Unlock()
 	room := max(b.columns()-1, 10)
 	text := line(name, figures, part, room-4)
+	b.shown = "\r" + text + strings.Repeat(" ", room-columnsOf(text)) + "\r" + text
 	b.drawn = room
-	_, _ = io.WriteString(b.terminal, "\r"+text+strings.Repeat(" ", room-columnsOf(text))+"\r"+text)
+	_, _ = io.WriteString(b.terminal, b.shown)
 }
 
 // The columns of the parts of a line.

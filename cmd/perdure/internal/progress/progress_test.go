@@ -73,3 +73,25 @@ func TestBarIsOneLine(t *testing.T) {
 		}
 	}
 }
+
+// The bar is below each line that is written above it, at once: it is the last thing on the terminal
+// until it ends.
+func TestBarStaysBelowTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var terminal bytes.Buffer
+		b := &bar{terminal: &terminal, columns: func() int { return 60 }, text: func() (string, string, float64) { return "hour.csv", "5 bytes", -1 }}
+		b.begin()
+		synctest.Wait()
+		for range 2 {
+			_, _ = b.Write([]byte("INFO: Waiting\n"))
+			if text := terminal.String(); !strings.HasSuffix(text, "\rhour.csv 5 bytes") {
+				t.Errorf("the terminal has %q", text)
+			}
+		}
+		b.end()
+		_, _ = b.Write([]byte("INFO: Copied\n"))
+		if text := terminal.String(); !strings.HasSuffix(text, "\r"+strings.Repeat(" ", 59)+"\rINFO: Copied\n") {
+			t.Errorf("the terminal has %q", text)
+		}
+	})
+}
