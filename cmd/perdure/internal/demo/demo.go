@@ -25,7 +25,7 @@ import (
 type Options struct {
 	Seed   uint64
 	Keep   bool         // keep the servers running until ctx ends
-	Pace   float64      // factor for all durations except the server's Retry-After; 0 means 1
+	Pace   float64      // factor for all waits and the outage, except the server's Retry-After; 0 means 1
 	Screen *Screen      // shows the demo; nil means nothing is shown
 	Log    *slog.Logger // receives each event; nil means no log
 	Self   string       // name of the command in examples; "" means perdure
@@ -37,15 +37,15 @@ const threshold = 5
 // times are the durations of one run.
 type times struct {
 	base, jitter   time.Duration // of all policies: short, so that a run takes seconds
-	attemptTimeout time.Duration
+	attemptTimeout time.Duration // not changed by the pace: a busy machine responds no faster
 	slow           time.Duration // delay of a slow response: longer than attemptTimeout
 	recovery       time.Duration // of the breakers
-	outage         time.Duration // long enough for the first probe to fail
+	outage         time.Duration // long enough for the first probe to fail, except on a busy machine
 }
 
 func newTimes(pace float64) times {
 	t := func(ms float64) time.Duration { return time.Duration(ms * pace * float64(time.Millisecond)) }
-	return times{base: t(100), jitter: t(50), attemptTimeout: t(800), slow: t(5000), recovery: t(1000), outage: t(3100)}
+	return times{base: t(100), jitter: t(50), attemptTimeout: 800 * time.Millisecond, slow: 5 * time.Second, recovery: t(1000), outage: t(3100)}
 }
 
 // A run is one run of the demo.

@@ -12,9 +12,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
-// The whole demo at a fifth of its times, in an environment that would break it if it read
+// The whole demo at a fifth of its waits, in an environment that would break it if it read
 // that.
 func TestRun(t *testing.T) {
 	for name, value := range map[string]string{
@@ -33,7 +35,7 @@ func TestRun(t *testing.T) {
 	}
 	for _, want := range []string{
 		"perdure demo, seed 1\n", "Step 1 of 4: Fetch", "Step 2 of 4: Upload", "Step 3 of 4: Outage", "Step 4 of 4: Verify",
-		"INFO: Retrying fetch in ", "429 Too Many Requests", "503 SlowDown", "no response within 160ms", "connection reset",
+		"INFO: Retrying fetch in ", "429 Too Many Requests", "503 SlowDown", "no response within 800ms", "connection reset",
 		"a body broke; resuming at ",
 		"WARN: Circuit breaker 's3_store' transitioned from closed to open (5 consecutive failures)",
 		"INFO: Circuit breaker 's3_store' transitioned from half-open to closed (1 successful probe)",
@@ -96,6 +98,31 @@ func TestRunEnds(t *testing.T) {
 	}), false)
 	if err := Run(ctx, Options{Pace: 0.2, Screen: screen}); !errors.Is(err, stop) {
 		t.Errorf("a run that was stopped ended with %v", err)
+	}
+}
+
+// The outage opens the breaker and fails its first probe however slow the machine is, and however often the state of the
+// breaker changes, that is told in lines for a narrow terminal.
+func TestBusyMachine(t *testing.T) {
+	s := new(servers)
+	s.outage(0)
+	refused := 0
+	for s.strike(s3test.Request{N: 1}).Kind == s3test.Reset().Kind {
+		refused++
+	}
+	if refused != threshold+1 {
+		t.Errorf("the outage resets %d requests, want %d", refused, threshold+1)
+	}
+	var screen bytes.Buffer
+	text := strings.TrimSpace(strings.Repeat("half-open, open, ", 20))
+	NewScreen(&screen, false).text(text)
+	if got := strings.Join(strings.Fields(screen.String()), " "); got != text {
+		t.Errorf("the screen says %q, want %q", got, text)
+	}
+	for line := range strings.Lines(screen.String()) {
+		if len(line) > 81 {
+			t.Errorf("a line of %d bytes: %q", len(line), line)
+		}
 	}
 }
 

@@ -91,6 +91,19 @@ func (s *Screen) event(level, message, cause string) {
 	s.line("   %s%s", text, s.paint(dim, pad))
 }
 
+// text shows a sentence, in lines for a narrow terminal.
+func (s *Screen) text(text string) {
+	line := "  "
+	for word := range strings.FieldsSeq(text) {
+		if len(line)+1+len(word) > 80 {
+			s.line("%s", line)
+			line = "  "
+		}
+		line += " " + word
+	}
+	s.line("%s", line)
+}
+
 // list shows texts separated by commas, in lines for a narrow terminal.
 func (s *Screen) list(texts []string) {
 	line := ""

@@ -28,6 +28,7 @@ type servers struct {
 	objects  map[string][]s3test.Fault // by operation and path; read only
 	restless atomic.Pointer[rand.Rand] // if not nil, faults are random; used under the api's script lock
 	down     atomic.Int64              // end of the store's outage, in Unix nanoseconds
+	left     atomic.Int64              // requests that the outage resets at least, however late they come
 }
 
 // A trouble is a fault of the API.
@@ -168,7 +169,7 @@ func (s *servers) serve(r *http.Request) httptestfault.Response {
 
 // strike is the script of the store. In an outage it resets every connection.
 func (s *servers) strike(r s3test.Request) s3test.Fault {
-	if time.Now().UnixNano() < s.down.Load() {
+	if s.left.Add(-1) >= 0 || time.Now().UnixNano() < s.down.Load() {
 		return s3test.Reset()
 	}
 	if faults := s.objects[r.Operation+" "+r.Path]; r.N <= len(faults) {
@@ -177,7 +178,12 @@ func (s *servers) strike(r s3test.Request) s3test.Fault {
 	return s3test.Fault{}
 }
 
-func (s *servers) outage(d time.Duration) { s.down.Store(time.Now().Add(d).UnixNano()) }
+// outage begins an outage of the store. On a busy machine it lasts longer than d, until the breaker has opened and its first
+// probe has failed.
+func (s *servers) outage(d time.Duration) {
+	s.left.Store(threshold + 1)
+	s.down.Store(time.Now().Add(d).UnixNano())
+}
 
 // requests returns how many requests the servers got.
 func (s *servers) requests() int { return len(s.api.Requests()) + s.store.Count("", "") }

@@ -55,7 +55,7 @@ func (r *run) summary() {
 		}
 		states = append(states, t.To.String())
 	}
-	s.line("   The store's breaker: %s.", strings.Join(states, ", "))
+	s.text("The store's breaker: " + strings.Join(states, ", ") + ".")
 	s.line("")
 	s.line("   %s, in %.1f s.", s.paint(green, fmt.Sprintf("All %d objects are identical, byte for byte", pages+districts)),
 		time.Since(r.began).Seconds())
