@@ -48,17 +48,17 @@ func copyEnds(t *testing.T, environ []string, args ...string) ending {
 }
 
 // endOf runs c to its end. It is an error if that does not come within
-// 20 seconds, if c crashes, or if it takes more than mostMemory.
+// servertest.Limit, if c crashes, or if it takes more than mostMemory.
 func endOf(t *testing.T, c *exec.Cmd) (e ending) {
 	t.Helper()
 	var out, said bytes.Buffer
 	if c.Stdout == nil {
 		c.Stdout = &out
 	}
-	c.Stderr, c.WaitDelay = &said, time.Second
+	c.Stderr, c.WaitDelay = &said, servertest.Limit // for the rest of the output
 	ended := make(chan struct{})
 	start(t, c)
-	ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), servertest.Limit)
 	go func() { _ = c.Wait(); close(ended); stop() }()
 	servertest.Repeat(ctx, func() {
 		if e.memory = max(e.memory, memoryOf(c)); e.memory > mostMemory {

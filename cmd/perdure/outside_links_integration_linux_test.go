@@ -103,14 +103,19 @@ func TestDirectoryThatBecomesALink(t *testing.T) {
 				var said bytes.Buffer
 				c := command(t, append(s.environ, "AWS_ENDPOINT_URL="+line.URL), "copy", "-r", "--parallel", "2", "s3://bikes/tree", s.dir)
 				c.Stderr = &said
+				line.hold.Store(int64(size) + 1)
 				start(t, c)
-				eventually(t, "the first come", func() bool { return line.passed.Load() > int64(size) })
+				eventually(t, "the first come", func() bool {
+					_, err := os.Lstat(sub)
+					return err == nil && line.passed.Load() > int64(size)
+				})
 				if err := os.Rename(sub, sub+".away"); err != nil {
 					t.Fatal(err)
 				}
 				if err := os.Symlink(to, sub); err != nil {
 					t.Fatal(err)
 				}
+				line.hold.Store(0)
 				interrupted(t, c, &said, 1)
 				check()
 				sameAs(t, "where the link leads", below(t, other), nil)

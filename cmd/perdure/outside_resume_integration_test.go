@@ -46,7 +46,7 @@ func newHalfway(t *testing.T, kind string) *halfway {
 	return h
 }
 
-// begin starts the copy, and returns when half of it has passed; the rest does when there is no hold.
+// begin starts the copy, and returns when half of it has passed, and some of that is kept; the rest does when there is no hold.
 func (h *halfway) begin(t *testing.T, said *bytes.Buffer) *exec.Cmd {
 	t.Helper()
 	c := command(t, h.environ, "copy", h.from, h.to)
@@ -54,7 +54,14 @@ func (h *halfway) begin(t *testing.T, said *bytes.Buffer) *exec.Cmd {
 	limit := h.passed() + 9<<20
 	h.hold.Store(limit)
 	start(t, c)
-	eventually(t, "half of it has passed", func() bool { return h.passed() >= limit })
+	eventually(t, "half of it has passed, and some of that is kept", func() bool {
+		kept := int64(0)
+		for _, path := range staged(h.dir, ".state") {
+			_, size := written(path)
+			kept += size
+		}
+		return h.passed() >= limit && kept > 0
+	})
 	return c
 }
 

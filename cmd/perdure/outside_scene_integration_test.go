@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"io/fs"
 	"maps"
 	"net/http"
@@ -112,11 +113,14 @@ func (s *scene) came(kind, name string, e ending) []byte {
 }
 
 // below returns what is below a directory: the content of files, and of others
-// what they are.
+// what they are. What a process removes or renames meanwhile may be missing.
 func below(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	all := make(map[string]string)
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if path != dir && errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 		if err != nil || d.IsDir() {
 			return err
 		}
@@ -127,6 +131,9 @@ func below(t *testing.T, dir string) map[string]string {
 			return nil
 		}
 		content, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 		all[name] = string(content)
 		return err
 	})
