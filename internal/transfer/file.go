@@ -115,9 +115,11 @@ func (f *File) loadState() error {
 			f.out.record = f.state.append
 			return nil
 		}
-		f.reason = "all bytes of the earlier run have changed"
+		if len(pieces) > 0 { // else the earlier process was killed before its first record
+			f.reason = "all bytes of the earlier run have changed"
+		}
 	}
-	if f.state.size == 0 && len(pieces) == 0 { // the earlier process was killed before its first record
+	if f.state.size == 0 && len(pieces) == 0 { // the same, before the head
 		f.reason = ""
 	}
 	return f.reset()

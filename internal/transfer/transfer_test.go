@@ -173,6 +173,43 @@ func TestFetchResumes(t *testing.T) {
 	}
 }
 
+// A process that was killed before it had recorded a byte has left nothing to tell of: the next one used to say that all bytes
+// had changed.
+func TestKilledBeforeTheFirstRecord(t *testing.T) {
+	b, d := content(5, 2<<20), open(t)
+	m := getter(b)
+	m.fail = func() int { return 1 << 20 }
+	f := create(t, d, transfer.Options{Source: "s", Parallel: 1})
+	if err := f.Fetch(t.Context(), m); !errors.Is(err, errBroken) {
+		t.Fatal(err)
+	}
+	f.Close()
+	states, _ := filepath.Glob(filepath.Join(d.Path(), ".perdure-*", "*.state"))
+	text, err := os.ReadFile(strings.Join(states, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, records := range []int{1, 0} { // the head, and nothing
+		if records == 0 {
+			text = nil
+		}
+		head, _, _ := bytes.Cut(text, []byte("\n"))
+		if err := os.WriteFile(states[0], append(head, "\n"[:records]...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f := create(t, d, transfer.Options{Source: "s", Parallel: 1, Resumed: func(r transfer.Resumption) {
+			t.Errorf("%d records: it says %+v, want nothing", records, r)
+		}})
+		err := f.Fetch(t.Context(), m)
+		if f.Close(); !errors.Is(err, errBroken) {
+			t.Fatal(err)
+		}
+		if text, err = os.ReadFile(states[0]); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func open(t *testing.T) *transfer.Dir {
 	t.Helper()
 	d, err := transfer.OpenDir(t.TempDir())
