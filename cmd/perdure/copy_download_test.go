@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
@@ -19,12 +20,12 @@ import (
 // runs the copy, which keeps a piece.
 func (p *pairing) cut(t *testing.T, to string, args ...string) string {
 	t.Helper()
-	gets := 0
+	var gets atomic.Int32
 	p.store.SetScript(func(r s3test.Request) s3test.Fault {
 		if r.Method != "GET" {
 			return s3test.Fault{}
 		}
-		if gets++; gets == 1 {
+		if gets.Add(1) == 1 {
 			return s3test.CutBody(9 << 20)
 		}
 		return s3test.SlowDown()

@@ -87,12 +87,18 @@ func TestKilledDownloadResumes(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	dir := t.TempDir()
 	to := filepath.Join(dir, "large.bin")
+	there := int64(0) // bytes that the killed ones have written down
 	for run := range 4 {
 		before := server.sent.Load()
 		limit := before + 5<<20 + random.Int64N(5<<20)
 		server.hold.Store(limit)
 		c := start(t, command(t, []string{"HOME=" + dir}, "copy", server.URL+"/large.bin", to))
 		eventually(t, "enough is sent", func() bool { return server.sent.Load() >= limit })
+		came := server.sent.Load() - before
+		eventually(t, "it is written down, but for a mebibyte of each of four requests", func() bool {
+			_, now := written(strings.Join(staged(dir, ".state"), ""))
+			return now > there+came-4<<20
+		})
 		if err := c.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
@@ -100,6 +106,7 @@ func TestKilledDownloadResumes(t *testing.T) {
 		if _, err := os.Stat(to); err == nil {
 			t.Fatalf("seed %d: the file was there after run %d", seed, run+1)
 		}
+		_, there = written(strings.Join(staged(dir, ".state"), ""))
 	}
 	server.hold.Store(0)
 	var log bytes.Buffer
@@ -263,7 +270,7 @@ func TestInterruptedDownloadSaysWhatItKeeps(t *testing.T) {
 	c := command(t, []string{"HOME=" + dir}, "copy", server.URL+"/large.bin", to, "--parallel", "3")
 	c.Stderr = &log
 	start(t, c)
-	eventually(t, "some is sent", func() bool { return server.sent.Load() >= 4<<20 })
+	eventually(t, "some has come, and a part was requested", func() bool { return unfinished(t, dir) > 0 && server.ranges.Load() > 0 })
 	if err := c.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -185,7 +186,10 @@ func (s *testServers) strike(args []string) error {
 	if !ok {
 		return fmt.Errorf("no fault %s", args[1])
 	}
+	var mu sync.Mutex // of n: many requests come at once
 	s.store.SetScript(func(r s3test.Request) s3test.Fault {
+		mu.Lock()
+		defer mu.Unlock()
 		if r.Method != args[2] || n == 0 {
 			return s3test.Fault{}
 		}

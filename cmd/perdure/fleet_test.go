@@ -24,9 +24,10 @@ type service struct {
 
 	requests atomic.Int64
 	healthy  atomic.Bool
-	kill     atomic.Int64 // so many of the next probes lose the process that sends them
 
 	mu        sync.Mutex
+	kill      int          // so many of the next probes lose the process that sends them
+	running   map[int]bool // processes of the fleet
 	inFlight  int
 	responded bool        // a request has been responded well
 	most      int         // requests at a time before that
@@ -36,7 +37,7 @@ type service struct {
 
 func newService(t *testing.T) *service {
 	t.Helper()
-	s := &service{}
+	s := &service{running: map[int]bool{}}
 	s.Server = httptest.NewServer(s)
 	t.Cleanup(s.Close)
 	return s
@@ -55,8 +56,7 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	healthy := s.healthy.Load()
 	if alone && healthy { // long enough for the others to come as well, if they may
 		<-time.After(200 * time.Millisecond)
-		if s.kill.Add(-1) >= 0 {
-			s.killSender(r)
+		if s.killSender(r) {
 			healthy = false
 		}
 	}
@@ -69,14 +69,35 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// killSender kills the process that has the probe.
-func (s *service) killSender(r *http.Request) {
+// killSender kills the process that has the probe, if one is to lose it. The parent of a command whose run was killed is
+// another process.
+func (s *service) killSender(r *http.Request) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	pid, err := strconv.Atoi(r.Header.Get("Parent"))
-	if err == nil && pid > 1 && syscall.Kill(pid, syscall.SIGKILL) == nil {
-		s.mu.Lock()
-		s.killed = append(s.killed, pid)
-		s.mu.Unlock()
+	if s.kill == 0 || err != nil || !s.running[pid] || syscall.Kill(pid, syscall.SIGKILL) != nil {
+		return false
 	}
+	s.kill--
+	s.killed = append(s.killed, pid)
+	return true
+}
+
+// runs starts a process that killSender may kill until ran is called.
+func (s *service) runs(c *exec.Cmd) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := c.Start()
+	if err == nil {
+		s.running[c.Process.Pid] = true
+	}
+	return err
+}
+
+func (s *service) ran(c *exec.Cmd) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.running, c.Process.Pid)
 }
 
 // watch begins to count what comes while the breaker is not closed.
@@ -135,7 +156,7 @@ func (f *fleet) one(state string, kill bool) {
 	c := f.command(state, append(f.args, "--", "fetch", f.service.URL)...)
 	var out strings.Builder
 	c.Stderr = &out
-	if err := c.Start(); err != nil {
+	if err := f.service.runs(c); err != nil {
 		f.t.Error(err)
 		return
 	}
@@ -143,6 +164,7 @@ func (f *fleet) one(state string, kill bool) {
 		time.AfterFunc(30*time.Millisecond, func() { _ = c.Process.Kill() })
 	}
 	_ = c.Wait() // the code tells
+	f.service.ran(c)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.codes[c.ProcessState.ExitCode()]++
@@ -244,7 +266,9 @@ func waitForTheProbe(t *testing.T, f *fleet) {
 	s := f.service
 	f.trip()
 	s.watch()
-	s.kill.Store(1)
+	s.mu.Lock()
+	s.kill = 1
+	s.mu.Unlock()
 	const down = 2500 * time.Millisecond
 	begin := time.Now()
 	heal := time.AfterFunc(down, func() { s.healthy.Store(true) })

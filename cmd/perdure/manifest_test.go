@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
+	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/tree"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
@@ -87,6 +88,26 @@ func TestManifestOfAKilledCopy(t *testing.T) {
 	}
 }
 
+// full opens a pipe for reading, and fills it. The returned function closes it.
+func full(t *testing.T, pipe string) (closed func()) {
+	t.Helper()
+	r, err := os.OpenFile(pipe, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := syscall.Open(pipe, syscall.O_WRONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; n > 0; {
+		n, _ = syscall.Write(w, make([]byte, 4096)) // of what does not fit, it writes nothing
+	}
+	if err := syscall.Close(w); err != nil {
+		t.Fatal(err)
+	}
+	return func() { _ = r.Close() }
+}
+
 // A pipe without a reader keeps no copy from being interrupted.
 func TestManifestThatWithoutReader(t *testing.T) {
 	for name, opened := range map[string]bool{"opened": true, "not opened": false} {
@@ -97,28 +118,23 @@ func TestManifestThatWithoutReader(t *testing.T) {
 			if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			r, err := os.OpenFile(pipe, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = r.Close() }()
-			if !opened {
-				_ = r.Close()
+			if opened {
+				defer full(t, pipe)()
 			}
 			log, err := os.Create(filepath.Join(t.TempDir(), "log"))
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer func() { _ = log.Close() }()
-			files := someFiles(t, 300)
+			files := someFiles(t, 40)
 			ctx, interrupt := context.WithCancelCause(t.Context())
 			ended := make(chan int, 1)
 			go func() {
 				a := &app{stdin: os.Stdin, stdout: log, stderr: log, environ: os.Environ()}
 				ended <- a.main(ctx, []string{"copy", "-r", files, "s3://bikes/raw", "--manifest", pipe})
 			}()
-			if opened { // more lines than it holds
-				eventually(t, "files are copied", func() bool { return s.store.Count(http.MethodPut, "") > 100 })
+			if opened { // the first line waits for its reader, and all others for that line
+				eventually(t, "files are copied", func() bool { return s.store.Count(http.MethodPut, "") == tree.DefaultParallel })
 			}
 			interrupt(&exit.Interrupted{Signal: os.Interrupt})
 			if code := <-ended; code != 130 {
