@@ -76,7 +76,10 @@ func (c coded) Error() string { return fmt.Sprint("code ", c.code) }
 func (c coded) ExitCode() int { return c.code }
 
 // What an error means for the code that decides whether the step is retried.
-func TestOutcome(t *testing.T) {
+func TestOutcome(t *testing.T) { synctest.Test(t, outcomes) }
+
+func outcomes(t *testing.T) {
+	t.Helper()
 	plain := errors.New("plain")
 	soon := time.Now().Add(time.Hour + 500*time.Millisecond)
 	for _, c := range []struct {
