@@ -29,6 +29,7 @@ type server struct {
 	args        []string
 	owner       *syscall.SysProcAttr
 	killedBy    syscall.Signal
+	restarting  sync.Mutex // the goroutines that restart it end without having sent a byte
 	process     *exec.Cmd
 	log         bytes.Buffer
 }
@@ -57,6 +58,8 @@ func (s *server) kill() {
 
 func (s *server) restart(tb testing.TB) {
 	tb.Helper()
+	s.restarting.Lock()
+	defer s.restarting.Unlock()
 	s.kill()
 	s.start(tb)
 }
