@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 )
@@ -15,29 +16,50 @@ import (
 // FreePort returns a TCP port of 127.0.0.1 on which no server listens; neither does
 // one on the port 10,000 above it, the bus of a Redis cluster. Both are below the
 // ports that systems assign to connections, which could be taken before the server
-// listens.
+// listens. No other call of FreePort, in any process, returns either of them until this
+// process ends.
 func FreePort() (int, error) {
 	var last error
 	for range 1000 {
 		port := 10_000 + rand.IntN(12_000)
-		first, err := listen(port)
-		if err != nil {
-			last = err
-			continue
-		}
-		second, err := listen(port + 10_000)
-		first.Close()
-		if err == nil {
-			second.Close()
+		if last = reserve(port, port+10_000); last == nil {
 			return port, nil
 		}
-		last = err
 	}
 	return 0, last
 }
 
-func listen(port int) (net.Listener, error) {
-	return new(net.ListenConfig).Listen(context.Background(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))) //nolint:forbidigo // it does not wait
+// reserved are UDP sockets on the TCP ports that FreePort has returned.
+var reserved struct { //nolint:gochecknoglobals // of the process
+	mu    sync.Mutex
+	ports []net.PacketConn
+}
+
+// reserve binds the UDP ports of these numbers until the process ends. It returns an error if one is bound, or a server
+// listens on the TCP port.
+func reserve(ports ...int) error {
+	var bound []net.PacketConn
+	for _, port := range ports {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		conn, err := new(net.ListenConfig).ListenPacket(context.Background(), "udp", address) //nolint:forbidigo // it does not wait
+		if err == nil {
+			bound = append(bound, conn)
+			var l net.Listener
+			if l, err = new(net.ListenConfig).Listen(context.Background(), "tcp", address); err == nil { //nolint:forbidigo // it does not wait
+				err = l.Close()
+			}
+		}
+		if err != nil {
+			for _, conn := range bound {
+				_ = conn.Close()
+			}
+			return err
+		}
+	}
+	reserved.mu.Lock()
+	defer reserved.mu.Unlock()
+	reserved.ports = append(reserved.ports, bound...)
+	return nil
 }
 
 // Limit is more than any server takes for one step, on a machine under load:

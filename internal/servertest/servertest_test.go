@@ -104,3 +104,18 @@ func TestFreePort(t *testing.T) {
 		}
 	}
 }
+
+// A port is returned once, though no server listens on it: the one that asked for it may take long to start.
+func TestFreePortIsReserved(t *testing.T) {
+	seen := map[int]bool{}
+	for range 200 {
+		port, err := servertest.FreePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen[port] || seen[port+10_000] {
+			t.Errorf("port %d is returned twice", port)
+		}
+		seen[port], seen[port+10_000] = true, true
+	}
+}
