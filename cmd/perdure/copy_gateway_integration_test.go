@@ -37,7 +37,7 @@ func killedByTheClock(t *testing.T, random *rand.Rand, environ []string, from, t
 		c := command(t, environ, "copy", "--parallel", "2", from, to)
 		c.Stderr = &log
 		start(t, c)
-		killer := time.AfterFunc(time.Duration(20+60*kills+random.IntN(500))*time.Millisecond, func() { _ = c.Process.Kill() })
+		killer := time.AfterFunc(time.Duration(20+80*kills+random.IntN(200))*time.Millisecond, func() { _ = c.Process.Kill() })
 		err := c.Wait()
 		killer.Stop()
 		if err == nil {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,11 +26,15 @@ func (w *world) photographed() {
 	}
 	w.ask(&struct{}{}, `mutation{setNuxSeen}`, nil) // else the page asks for an e-mail address
 	page := w.url + "/runs/" + w.survived + "?logs=" + url.QueryEscape("step:stations") + "&levels=" + url.QueryEscape("info|warning|error|event")
-	text := string(browse(t, chromium, page, "--dump-dom"))
-	for _, want := range []string{"Success", "Retrying fetch", "succeeded on attempt 3", "dagster/row_count", "crc32:"} {
-		if !strings.Contains(text, want) {
-			t.Errorf("the page of the run does not show %q", want)
-		}
+	var missing []string
+	shown := func() bool { // on a busy machine the browser may end before the log has come
+		text := string(browse(t, chromium, page, "--dump-dom"))
+		missing = slices.DeleteFunc([]string{"Success", "Retrying fetch", "succeeded on attempt 3", "dagster/row_count", "crc32:"},
+			func(want string) bool { return strings.Contains(text, want) })
+		return len(missing) == 0
+	}
+	if !w.within(2*time.Minute, shown) {
+		t.Errorf("the page of the run does not show %q", missing)
 	}
 	file := os.Getenv("PERDURE_TEST_SCREENSHOT")
 	if file == "" {
