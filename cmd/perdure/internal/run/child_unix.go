@@ -205,7 +205,9 @@ func (c *child) end(done <-chan *Failure, grace time.Duration) *Failure {
 		return f
 	case <-limit.C:
 		c.signal(syscall.SIGKILL)
-		return <-done
+		f := <-done
+		c.clear(time.After(0))
+		return f
 	}
 }
 
@@ -217,10 +219,15 @@ func (c *child) sweep(limit <-chan time.Time) {
 	c.clear(limit)
 }
 
-// clear waits until the group is empty, and kills the rest of the group at limit.
+// dying is how long clear waits for killed processes: one in a call to a device may never end.
+const dying = time.Second
+
+// clear waits until the group is empty. At limit it kills the rest of the group, and
+// waits for at most dying.
 func (c *child) clear(limit <-chan time.Time) {
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
+	killed := false
 	for !errors.Is(syscall.Kill(-c.pid, 0), syscall.ESRCH) {
 		for pid := 1; pid > 0; { // reap children re-parented to us (subreaper)
 			pid, _ = syscall.Wait4(-c.pid, nil, syscall.WNOHANG, nil)
@@ -228,8 +235,11 @@ func (c *child) clear(limit <-chan time.Time) {
 		select {
 		case <-poll.C:
 		case <-limit:
+			if killed {
+				return
+			}
 			_ = syscall.Kill(-c.pid, syscall.SIGKILL)
-			return
+			killed, limit = true, time.After(dying)
 		}
 	}
 }
