@@ -25,7 +25,7 @@ import (
 // prints, the key's secret, and a function that ends the proxy and returns all of its output.
 func startS3(t *testing.T, store *s3test.Server, environ ...string) (c *s3.Client, secret string, end func() string) {
 	t.Helper()
-	p := command(t, environ, "proxy", "--s3", "--to", store.URL, "--listen", "127.0.0.1:0", "--base-delay", "1ms", "--head-timeout", "5s")
+	p := command(t, environ, "proxy", "--s3", "--to", store.URL, "--listen", "127.0.0.1:0", "--base-delay", "1ms", "--head-timeout", "10s")
 	log := new(text)
 	p.Stderr = log
 	out, err := p.StdoutPipe()

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -19,21 +20,31 @@ func TestOrphansAreReaped(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), unshare, append(unshared, "true")...).CombinedOutput(); err != nil {
 		t.Skipf("no process can be the first here: %s", out)
 	}
-	// Orphans are called sleep. As long as one of them is there, dead or alive, the system has its name.
-	const gone = `gone() { for n in $(seq 1000); do grep -qs "^Name:.sleep" /proc/[0-9]*/status || return 0; kill -0 1; done; grep -h "^State" $(grep -ls "^Name:.sleep" /proc/[0-9]*/status); return 1; }; `
-	for _, row := range []struct{ name, script string }{
-		{"while an attempt runs", gone + `for n in $(seq 20); do sh -c "sleep 0.1 &"; done; gone`},
-		{"between two", gone + `test $PERDURE_ATTEMPT = 2 && { grep -qs zombie $(grep -ls "^Name:.sleep" /proc/[0-9]*/status) /dev/null && exit 3; exit 0; }; setsid sh -c "sleep 0.1 &"; exit 1`},
+	const (
+		// Orphans are called sleep. As long as one of them is there, dead or alive, the system has its name.
+		gone = `gone() { for n in $(seq 1000); do grep -qs "^Name:.sleep" /proc/[0-9]*/status || return 0; kill -0 1; done; grep -h "^State" $(grep -ls "^Name:.sleep" /proc/[0-9]*/status); return 1; }; `
+		// An orphan of the attempt waits until the attempt has ended, makes another one, waits until that is gone, and ends the run.
+		watch = `while kill -0 $$; do sleep 0.01; done 2>/dev/null; orphan=$(sleep 0.1 >/dev/null & echo $!); ` +
+			`for n in $(seq 1000); do kill -0 $orphan 2>/dev/null || { echo gone; break; }; sleep 0.01; done; kill -TERM 1`
+	)
+	for _, row := range []struct {
+		name, script string
+		code         int
+		says         string
+	}{
+		{"while an attempt runs", gone + `for n in $(seq 20); do sh -c "sleep 0.1 &"; done; gone`, 0, ""},
+		{"between two", `{ ` + watch + `; } & exit 1`, 143, "gone\n"},
 	} {
-		c := command(t, []string{noRaceDelay}, append([]string{"run", "--base-delay", "0.4", "--jitter", "0", "--stop-on-exit", "3", "--max-attempts", "2", "--"}, "bash", "-c", row.script)...)
+		c := command(t, []string{noRaceDelay}, append([]string{"run", "--base-delay", "90", "--max-attempts", "2", "--"}, "bash", "-c", row.script)...)
 		c.Args = append(append([]string{unshare}, unshared...), c.Args...)
 		c.Args[len(unshared)+1] = c.Path
 		c.Path = unshare
 		c.Env = append(c.Env, "PATH="+filepath.Dir(unshare)+":"+os.Getenv("PATH"))
 		var out bytes.Buffer
 		c.Stdout, c.Stderr = &out, &out
-		if err := c.Run(); err != nil {
-			t.Errorf("%s: %v\n%s", row.name, err, &out)
+		_ = c.Run() // the code tells
+		if code := c.ProcessState.ExitCode(); code != row.code || !strings.Contains(out.String(), row.says) {
+			t.Errorf("%s: exit code %d, want %d and %q\n%s", row.name, code, row.code, row.says, &out)
 		}
 	}
 }

@@ -27,6 +27,7 @@ type terminal struct {
 	mu     sync.Mutex
 	screen bytes.Buffer
 	more   chan struct{} // has a token when something was written
+	ended  chan struct{} // closed once all is on the screen, and no process has the terminal
 }
 
 // onTerminal starts a command as the leader of a session on a new terminal.
@@ -46,7 +47,7 @@ func onTerminal(t *testing.T, name string, args ...string) *terminal {
 	}
 	defer func() { _ = slave.Close() }()
 
-	term := &terminal{t: t, master: master, more: make(chan struct{}, 1)}
+	term := &terminal{t: t, master: master, more: make(chan struct{}, 1), ended: make(chan struct{})}
 	term.cmd = exec.CommandContext(t.Context(), name, args...)
 	term.cmd.Stdin, term.cmd.Stdout, term.cmd.Stderr = slave, slave, slave
 	term.cmd.Env = append(os.Environ(), noRaceDelay, "PERDURE_STATE="+t.TempDir())
@@ -72,6 +73,7 @@ func control(t *testing.T, f *os.File, do func(fd int) error) {
 }
 
 func (term *terminal) read() {
+	defer close(term.ended)
 	p := make([]byte, 4096)
 	for {
 		n, err := term.master.Read(p)
@@ -115,12 +117,19 @@ func (term *terminal) press(keys string) {
 	}
 }
 
-// code returns the command's exit code.
+// code returns the command's exit code. Then all that the command has written is on the screen.
 func (term *terminal) code() int {
 	term.t.Helper()
 	err := term.cmd.Wait()
 	if _, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
 		term.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(term.t.Context(), time.Minute)
+	defer cancel()
+	select {
+	case <-term.ended:
+	case <-ctx.Done():
+		term.t.Fatalf("the command has ended, and a process still has the terminal:\n%s", term.text())
 	}
 	return term.cmd.ProcessState.ExitCode()
 }
@@ -199,7 +208,7 @@ func TestSuspendKey(t *testing.T) {
 // status --watch draws in one place on a terminal, until ^C.
 func TestStatusIsRedrawn(t *testing.T) {
 	term := onTerminal(t, "perdure", "status", "--watch")
-	eventually(t, "it is drawn twice", func() bool { return strings.Count(term.text(), "\x1b[H\x1b[2J") == 2 })
+	eventually(t, "it is drawn twice", func() bool { return strings.Count(term.text(), "\x1b[H\x1b[2J") >= 2 })
 	term.await("No circuit breakers yet")
 	term.press(interrupt)
 	if code := term.code(); code != exit.Signal+int(syscall.SIGINT) {
