@@ -106,7 +106,7 @@ func (c *call) attempt(ctx, whole context.Context) error {
 	if err := c.f(ctx, tx); err != nil {
 		return c.failed(ctx, conn, tx, err)
 	}
-	if !stop() {
+	if !stop() || ctx.Err() != nil { // a context wakes who waits for it before it calls what AfterFunc was given
 		return context.Cause(ctx)
 	}
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(outcome.Grace, end) })()

@@ -187,6 +187,35 @@ func TestContextEnds(t *testing.T) {
 	})
 }
 
+// A slow context has ended before anyone but the function hears of it, as a context of any kind may for a moment.
+type slow struct {
+	context.Context
+
+	done chan struct{}
+}
+
+func (c slow) Done() <-chan struct{} { return c.done }
+
+func (c slow) Err() error {
+	select {
+	case <-c.done:
+		return context.Canceled
+	default:
+		return nil
+	}
+}
+
+// The function may be the first to hear that ctx has ended: nothing is committed after that.
+func TestContextEndsForTheFunctionFirst(t *testing.T) {
+	for range 100 {
+		f, ctx := &fakeDB{}, slow{t.Context(), make(chan struct{})}
+		err := sqlretry.Tx(ctx, f.open(t), policy(), nil, func(context.Context, *sql.Tx) error { close(ctx.done); return nil })
+		if !errors.Is(err, context.Canceled) || f.committed.Load() != 0 || f.rolled.Load() != 1 {
+			t.Fatalf("%v after %d commits and %d rollbacks, want none and 1", err, f.committed.Load(), f.rolled.Load())
+		}
+	}
+}
+
 func TestAttemptTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, p := &fakeDB{}, policy()
