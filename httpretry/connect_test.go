@@ -2,7 +2,6 @@ package httpretry_test
 
 import (
 	"errors"
-	"net"
 	"net/http"
 	"net/url"
 	"syscall"
@@ -10,16 +9,12 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/internal/neterr/neterrtest"
+	"github.com/seed-0f2c7998/perdure/internal/servertest"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 func TestClosedPortIsRefused(t *testing.T) {
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	listener.Close()
+	address := servertest.ClosedPort(t)
 	for _, method := range []string{"GET", "POST"} {
 		base := &http.Transport{}
 		_, _, err := row{method: method}.do(t, "http://"+address, httpretry.NewTransport(base, httpretry.Options{Policy: quick()}))

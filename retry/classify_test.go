@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/servertest"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -90,8 +91,8 @@ func TestClassOfRealConnections(t *testing.T) {
 			c.Close()
 		}
 	}()
-	read := func(limit time.Duration) error {
-		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", listener.Addr().String())
+	read := func(address string, limit time.Duration) error {
+		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
 		if err != nil {
 			return err
 		}
@@ -102,10 +103,11 @@ func TestClassOfRealConnections(t *testing.T) {
 		_, err = io.ReadFull(c, make([]byte, 8))
 		return err
 	}
-	reset, cut, slow := read(time.Minute), read(time.Minute), read(time.Millisecond)
+	address := listener.Addr().String()
+	reset, cut, slow := read(address, time.Minute), read(address, time.Minute), read(address, time.Millisecond)
 	<-served
 	listener.Close()
-	refused := read(time.Minute)
+	refused := read(servertest.ClosedPort(t), time.Minute)
 	for want, err := range map[error]error{
 		syscall.ECONNRESET: reset, io.ErrUnexpectedEOF: cut, os.ErrDeadlineExceeded: slow, syscall.ECONNREFUSED: refused,
 	} {

@@ -29,6 +29,18 @@ func FreePort() (int, error) {
 	return 0, last
 }
 
+// ClosedPort returns an address of 127.0.0.1 that refuses connections until this
+// process ends, as of [FreePort]. The port of a listener that was closed may be
+// another server's at once.
+func ClosedPort(tb testing.TB) string {
+	tb.Helper()
+	port, err := FreePort()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+}
+
 // reserved are UDP sockets on the TCP ports that FreePort has returned.
 var reserved struct { //nolint:gochecknoglobals // of the process
 	mu    sync.Mutex

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/seed-0f2c7998/perdure/internal/servertest"
 )
 
 // A Case is a server that cannot be reached, and how a client tries.
@@ -89,9 +91,7 @@ func listen(t *testing.T) net.Listener {
 // closed returns the URL of a port that is closed.
 func closed(t *testing.T) string {
 	t.Helper()
-	listener := listen(t)
-	listener.Close()
-	return "http://" + listener.Addr().String()
+	return "http://" + servertest.ClosedPort(t)
 }
 
 // closing returns the URL of a server that closes each connection at its first bytes.
