@@ -61,15 +61,18 @@ func NewIdleCloser(t *testing.T) *IdleCloser {
 // RoundTrip sends req on a connection that has already served a request.
 func (c *IdleCloser) RoundTrip(req *http.Request) (*http.Response, error) {
 	c.Requests.Add(1)
-	first, err := http.NewRequestWithContext(req.Context(), http.MethodGet, c.URL, nil)
-	if err != nil {
-		return nil, err
+	for idle := false; !idle; { // net/http keeps no connection whose request it believes to be unsent after 50 ms
+		ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{PutIdleConn: func(err error) { idle = err == nil }})
+		first, err := http.NewRequestWithContext(ctx, http.MethodGet, c.URL, nil)
+		if err != nil {
+			return nil, err
+		}
+		res, err := c.base.RoundTrip(first)
+		if err != nil {
+			return nil, err
+		}
+		res.Body.Close()
 	}
-	res, err := c.base.RoundTrip(first)
-	if err != nil {
-		return nil, err
-	}
-	res.Body.Close()
 	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{GotConn: c.got})
 	return c.base.RoundTrip(req.WithContext(ctx))
 }
