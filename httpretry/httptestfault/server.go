@@ -26,8 +26,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -86,7 +88,11 @@ func NewInMemory(script Script) *Server {
 // Dial connects to the server, regardless of the address. It is for the DialContext field of an [http.Transport].
 func (s *Server) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	if s.listener != nil {
-		return new(net.Dialer).DialContext(ctx, "tcp", s.listener.Addr().String())
+		address := s.listener.Addr()
+		if s.isClosed() { // another server may have the port by now
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: address, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+		}
+		return new(net.Dialer).DialContext(ctx, "tcp", address.String())
 	}
 	ours, theirs := net.Pipe()
 	if !s.track(ours) {
@@ -131,6 +137,12 @@ func (s *Server) Close() {
 		s.listener.Close() // ends accept
 	}
 	s.serving.Wait()
+}
+
+func (s *Server) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
 }
 
 func (s *Server) accept() {
