@@ -47,10 +47,11 @@ func TestFileAfterAnAlteredState(t *testing.T) {
 		defer server.Close()
 		defer o.Client.CloseIdleConnections()
 		alter(t, path, c.file, func(text []byte) []byte {
+			at := min(c.at, bytes.IndexByte(text, '\n')) // its inode may have fewer digits than that of the first one
 			if c.flip == 0 {
-				return text[:c.at]
+				return text[:at]
 			}
-			text[c.at] ^= c.flip
+			text[at] ^= c.flip
 			return text
 		})
 		r, err := download.File(request(t, server), path, o)

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/httpretry"
@@ -131,38 +132,40 @@ func TestFile(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			server := httptestfault.New(func(_ int, r *http.Request) httptestfault.Response {
-				step := tt.resource.Respond(r)
-				if tt.change != nil {
-					step = tt.change(step)
+			synctest.Test(t, func(t *testing.T) { // where ranges arrive before a slow whole has ended
+				server := httptestfault.NewInMemory(func(_ int, r *http.Request) httptestfault.Response {
+					step := tt.resource.Respond(r)
+					if tt.change != nil {
+						step = tt.change(step)
+					}
+					return step
+				})
+				defer server.Close()
+				c := client(server)
+				defer c.CloseIdleConnections()
+				path := filepath.Join(t.TempDir(), "file")
+				progress := int64(0)
+				o := tt.options
+				o.Client, o.Piece, o.Progress = c, part, func(done, _ int64) { progress = done }
+				r, err := download.File(request(t, server), path, o)
+				if n := len(server.Requests()); tt.requests != 0 && n != tt.requests {
+					t.Errorf("%d requests; want %d", n, tt.requests)
 				}
-				return step
+				if !errors.Is(kindOf(err), tt.err) || (err == nil) != (tt.err == nil) {
+					t.Fatalf("%v; want %v", err, tt.err)
+				}
+				if err != nil {
+					if r.Bytes == 0 {
+						nothing(t, filepath.Dir(path))
+					}
+					return
+				}
+				alone(t, path, tt.resource.Body)
+				verified := map[string]string{"": "size", "none": "", "sha256": "sha256"}[tt.verified]
+				if n := int64(len(tt.resource.Body)); progress != n || r.Bytes != n || r.Resumed != 0 || r.Verified != verified || r.Header.Get("Date") == "" || r.Checksum == "" {
+					t.Errorf("progress %d, %+v; want %d bytes, verified by %q", progress, r, n, verified)
+				}
 			})
-			defer server.Close()
-			c := client(server)
-			defer c.CloseIdleConnections()
-			path := filepath.Join(t.TempDir(), "file")
-			progress := int64(0)
-			o := tt.options
-			o.Client, o.Piece, o.Progress = c, part, func(done, _ int64) { progress = done }
-			r, err := download.File(request(t, server), path, o)
-			if n := len(server.Requests()); tt.requests != 0 && n != tt.requests {
-				t.Errorf("%d requests; want %d", n, tt.requests)
-			}
-			if !errors.Is(kindOf(err), tt.err) || (err == nil) != (tt.err == nil) {
-				t.Fatalf("%v; want %v", err, tt.err)
-			}
-			if err != nil {
-				if r.Bytes == 0 {
-					nothing(t, filepath.Dir(path))
-				}
-				return
-			}
-			alone(t, path, tt.resource.Body)
-			verified := map[string]string{"": "size", "none": "", "sha256": "sha256"}[tt.verified]
-			if n := int64(len(tt.resource.Body)); progress != n || r.Bytes != n || r.Resumed != 0 || r.Verified != verified || r.Header.Get("Date") == "" || r.Checksum == "" {
-				t.Errorf("progress %d, %+v; want %d bytes, verified by %q", progress, r, n, verified)
-			}
 		})
 	}
 }
