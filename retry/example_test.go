@@ -141,7 +141,7 @@ func ExampleAfter() {
 	})
 	var later *retry.Error
 	if errors.Is(err, retry.ErrRetryLater) && errors.As(err, &later) {
-		fmt.Println("come back in", time.Until(later.RetryAt).Round(time.Second))
+		fmt.Println("come back in", time.Until(later.RetryAt).Round(10*time.Second))
 	}
 	// Output: come back in 1m30s
 }
