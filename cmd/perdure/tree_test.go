@@ -157,7 +157,7 @@ func TestTreeThroughWeather(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{{from, "s3://bikes/raw"}, {"s3://bikes/raw", back}} {
-		code, log := inProcess(t, s, append([]string{"copy", "-r", "--max-attempts", "10"}, args...)...)
+		code, log := inProcess(t, s, append([]string{"copy", "-r", "--max-attempts", "20"}, args...)...)
 		if code != 0 || !strings.Contains(log, "Copied 200 files ") {
 			t.Fatalf("%v: exit code %d\n%s", args, code, log)
 		}
