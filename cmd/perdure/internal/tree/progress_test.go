@@ -6,7 +6,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
-	"sync/atomic"
+	"sync"
 	"testing"
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
@@ -43,7 +43,8 @@ func TestListingIsShown(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, up := range []bool{true, false} {
-		var shown, most atomic.Int64
+		var mu sync.Mutex
+		var shown, most int64 // guarded by mu
 		ctx, enough := context.WithCancel(t.Context())
 		place := endpoint.Tree{Dir: dir, From: catalogue{keys: 10_000}}
 		if up {
@@ -52,9 +53,11 @@ func TestListingIsShown(t *testing.T) {
 		job := &Job{
 			Tree: place, Session: &endpoint.Session{},
 			Progress: func(p Progress) {
+				mu.Lock()
+				defer mu.Unlock()
 				if p.Listing && p.Keys > 0 {
-					shown.Add(1)
-					most.Store(max(most.Load(), p.Keys))
+					shown++
+					most = max(most, p.Keys)
 				}
 				if p.Keys > 9000 && up { // it is no place to copy to
 					enough()
@@ -63,8 +66,8 @@ func TestListingIsShown(t *testing.T) {
 		}
 		_, _ = job.Run(ctx) // nothing can be copied
 		enough()
-		if shown.Load() < 9 || most.Load() < 9000 {
-			t.Errorf("up %v: it is shown %d times, up to %d keys; want 9 times at least, up to 9000", up, shown.Load(), most.Load())
+		if shown < 9 || most < 9000 {
+			t.Errorf("up %v: it is shown %d times, up to %d keys; want 9 times at least, up to 9000", up, shown, most)
 		}
 	}
 }
