@@ -178,7 +178,7 @@ func TestGetterOfAStoreWithoutRanges(t *testing.T) {
 // While a request waits for its next attempt, exactly one other takes its slot.
 func TestGetterLetsAnotherGo(t *testing.T) {
 	server := start(t, script(s3test.Rule{Operation: "GetObject", Nth: []int{1}, Fault: s3test.CutBody(0)}))
-	store := open(t, server, objects.Options{Parallel: 1})
+	store := open(t, server, objects.Options{Policy: unhurried(), Parallel: 1})
 	body, dir := content(1, 15*mib), t.TempDir()
 	if err := server.Store(bucket, "k", body); err != nil {
 		t.Fatal(err)

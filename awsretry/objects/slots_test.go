@@ -5,8 +5,10 @@ import (
 	"io"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
+	"github.com/seed-0f2c7998/perdure/retry"
 	"github.com/seed-0f2c7998/perdure/s3test"
 )
 
@@ -18,6 +20,13 @@ func asked(server *s3test.Server, operation string, value func(s3test.Request) s
 		}
 	}
 	return values
+}
+
+// unhurried is quick with a wait in which another request begins on a busy machine, too.
+func unhurried() *retry.Policy {
+	p := quick()
+	p.BaseDelay, p.ThrottleDelay, p.MaxDelay = 200*time.Millisecond, 200*time.Millisecond, 200*time.Millisecond
+	return p
 }
 
 func partNumber(r s3test.Request) string { return r.Query.Get("partNumber") }
@@ -33,7 +42,7 @@ func TestPartThatWaitsLetsAnotherGo(t *testing.T) {
 		"stream": {stream{bytes.NewReader(body)}, []string{"1", "1"}},
 	} {
 		server := start(t, script(s3test.Rule{Operation: "UploadPart", Nth: []int{1}, Fault: s3test.SlowDown()}))
-		store := open(t, server, objects.Options{PartSize: 5 * mib, Parallel: 1})
+		store := open(t, server, objects.Options{Policy: unhurried(), PartSize: 5 * mib, Parallel: 1})
 		if _, err := store.Put(t.Context(), bucket, "k", test.source, objects.PutOptions{}); err != nil {
 			t.Fatal(err)
 		}
@@ -61,7 +70,7 @@ func TestPartsThatWaitAreFew(t *testing.T) {
 // While the first response is requested again, a piece comes from the end.
 func TestPieceThatWaitsLetsAnotherCome(t *testing.T) {
 	server := start(t, script(s3test.Rule{Operation: "GetObject", Nth: []int{1}, Fault: s3test.CutBody(0)}))
-	store := open(t, server, objects.Options{PartSize: 5 * mib, Parallel: 1})
+	store := open(t, server, objects.Options{Policy: unhurried(), PartSize: 5 * mib, Parallel: 1})
 	body := content(1, 15*mib)
 	fetch(t, server, store, body)
 	got := asked(server, "GetObject", func(r s3test.Request) string { return r.Header.Get("Range") })
