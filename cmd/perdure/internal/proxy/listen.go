@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -102,10 +103,40 @@ func (p *Proxy) Serve(ctx context.Context, listeners ...net.Listener) error {
 
 // wait waits until no request and no upgraded connection is left, or ctx ends.
 func (p *Proxy) wait(ctx context.Context) {
-	idle := make(chan struct{})
-	go func() { p.active.Wait(); close(idle) }()
 	select {
-	case <-idle:
+	case <-p.active.none():
 	case <-ctx.Done():
 	}
+}
+
+// A tally counts what is under way. Unlike a sync.WaitGroup, it may rise from zero while somebody waits: requests may begin on
+// open connections until the server is closed. The zero tally is ready for use. It is safe for concurrent use.
+type tally struct {
+	mu   sync.Mutex
+	n    int
+	zero chan struct{} // closed when n is 0; nil if nobody waits
+}
+
+func (t *tally) add(n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.n += n; t.n == 0 && t.zero != nil {
+		close(t.zero)
+		t.zero = nil
+	}
+}
+
+// none returns a channel that is closed once nothing is under way.
+func (t *tally) none() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.zero == nil {
+		t.zero = make(chan struct{})
+	}
+	zero := t.zero
+	if t.n == 0 {
+		close(zero)
+		t.zero = nil
+	}
+	return zero
 }

@@ -83,7 +83,7 @@ type Proxy struct {
 	counts  counts
 	library metrics.Registry // of the policy, unless that has one of its own
 	repeats repeats
-	active  sync.WaitGroup // requests and upgraded connections
+	active  tally // requests and upgraded connections
 }
 
 // New returns a Proxy for clients that address it as first, or, for the Upstreams that have one, as their own address.
@@ -184,8 +184,8 @@ func NewBase() *http.Transport {
 
 // ServeHTTP sends a request to its upstream, or refuses it.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	p.active.Add(1)
-	defer p.active.Done()
+	p.active.add(1)
+	defer p.active.add(-1)
 	p.counts.requests.Add(1)
 	s, ok := r.Context().Value(siteKey{}).(*site)
 	if !ok {

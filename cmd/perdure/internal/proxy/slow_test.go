@@ -2,10 +2,13 @@ package proxy_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -92,4 +95,31 @@ func TestSlowClientsAreDropped(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Requests may begin and end at any moment while the proxy ends: on connections that were opened before, when the time is over.
+func TestRequestsThatBeginWhileTheProxyEnds(t *testing.T) {
+	config := proxy.Config{Policy: &retry.Policy{}, Base: sink{}, Log: slog.New(slog.DiscardHandler), Grace: time.Millisecond}
+	config.Upstreams, _ = proxy.ParseUpstreams("--to", []string{"http://upstream.test"})
+	p := proxy.New(config, (&pipes{}).Addr())
+	ctx, stop := context.WithCancel(t.Context())
+	var clients sync.WaitGroup
+	for range 2 {
+		clients.Go(func() {
+			for ctx.Err() == nil {
+				p.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, http.MethodGet, "http://elsewhere.test/", http.NoBody))
+			}
+		})
+	}
+	for range 300 {
+		l := &pipes{conns: make(chan net.Conn)}
+		l.ended, l.end = context.WithCancel(t.Context())
+		ended, end := context.WithCancel(t.Context())
+		end()
+		if err := p.Serve(ended, l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+	}
+	stop()
+	clients.Wait()
 }
