@@ -12,7 +12,7 @@ import (
 )
 
 // late is the delay of a hedge, which no call of the rows reaches.
-const late = time.Second
+const late = time.Minute
 
 func perdureHedge(f call) call {
 	h := &hedge.Hedge[struct{}]{After: late}
