@@ -88,7 +88,7 @@ func Make(root *os.Root, name string) (*os.File, error) {
 }
 
 // OpenPath opens the regular file at path, which must belong to this user, for reading and writing. With create set,
-// it creates a missing file.
+// it creates a missing file, or opens the one that another process has just created.
 func OpenPath(path string, create bool) (*os.File, error) {
 	root, err := os.OpenRoot(filepath.Dir(path))
 	if err != nil {
@@ -98,7 +98,9 @@ func OpenPath(path string, create bool) (*os.File, error) {
 	name := filepath.Base(path)
 	f, err := Open(root, name, os.O_RDWR, File)
 	if create && errors.Is(err, fs.ErrNotExist) {
-		f, err = Make(root, name)
+		if f, err = Make(root, name); errors.Is(err, fs.ErrExist) {
+			f, err = Open(root, name, os.O_RDWR, File)
+		}
 	}
 	if errors.Is(err, ErrForeign) || errors.Is(err, ErrReplaced) {
 		err = &fs.PathError{Op: "open", Path: path, Err: ErrForeign}

@@ -160,3 +160,23 @@ func TestReplacedDirectory(t *testing.T) {
 		}
 	}
 }
+
+// Processes that create the same file at the same time all get it.
+func TestManyCreateAFile(t *testing.T) {
+	dir := t.TempDir()
+	for n := range 200 {
+		path := filepath.Join(dir, strconv.Itoa(n))
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				f, err := private.OpenPath(path, true)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_ = f.Close()
+			})
+		}
+		all.Wait()
+	}
+}

@@ -89,9 +89,6 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, lockTimeout, errBusy)
 	defer cancel()
 	f, err := private.OpenPath(path, true)
-	if errors.Is(err, fs.ErrExist) { // another process has just created it
-		f, err = private.OpenPath(path, false)
-	}
 	if err != nil {
 		return nil, err
 	}
