@@ -19,6 +19,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"golang.org/x/sys/unix"
 )
 
 // A path that leads to a descriptor is the descriptor: what others write there before and after stays. It used to be taken
@@ -57,6 +58,9 @@ func TestDescriptorsAreWrittenTo(t *testing.T) {
 		}
 	}
 	for fd := 3; fd < 10; fd++ { // the Go runtime has opened some of them
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			continue // whoever runs the tests has
+		}
 		path := fmt.Sprintf("/dev/fd/%d", fd)
 		for want, args := range map[string][]string{"write " + path: {"s3://bikes/raw/x", path}, "read " + path: {path, "s3://bikes/raw/y"}} {
 			var stderr bytes.Buffer
