@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -36,6 +37,16 @@ func serve(tb testing.TB, s healthpb.HealthServer, address string) (at string, g
 	return l.Addr().String(), g, func() { g.Stop(); <-served }
 }
 
+// lasting returns an address that no other process takes while no server listens on it.
+func lasting(tb testing.TB) string {
+	tb.Helper()
+	port, err := servertest.FreePort()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+}
+
 // patient is a policy that outlasts the restart of a server.
 func patient() *retry.Policy {
 	return &retry.Policy{
@@ -51,7 +62,7 @@ func TestAServerThatRestarts(t *testing.T) {
 	s := &server{check: fail(0, codes.OK), watch: func(_ int, stream grpc.ServerStreamingServer[healthpb.HealthCheckResponse]) error {
 		return send(3, nil)(stream)
 	}}
-	address, _, stop := serve(t, s, "127.0.0.1:0")
+	address, _, stop := serve(t, s, lasting(t))
 	counter := new(grpcretry.Counter)
 	conn := dial(t, address, append(grpcretry.DialOptions(grpcretry.Options{Policy: patient(), Counter: counter}),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1, MaxDelay: 10 * time.Millisecond}, MinConnectTimeout: time.Second}))...)
@@ -113,7 +124,7 @@ func TestAServerThatGoesAway(t *testing.T) {
 		}
 		return nil
 	}}
-	address, g, stop := serve(t, s, "127.0.0.1:0")
+	address, g, stop := serve(t, s, lasting(t))
 	defer stop()
 	conn := dial(t, address, with(patient())...)
 	defer func() { _ = conn.Close() }()
