@@ -28,7 +28,11 @@ const role = "PERDURE_PIPES_TEST"
 
 func TestMain(m *testing.M) {
 	if name := os.Getenv(role); name != "" {
-		code := Config{Grace: time.Hour}.Run(func(ctx context.Context, s *Session) error { return play(ctx, s, name) })
+		grace := time.Hour
+		if name == "stubborn" {
+			grace = 10 * time.Millisecond
+		}
+		code := Config{Grace: grace}.Run(func(ctx context.Context, s *Session) error { return play(ctx, s, name) })
 		if self, err := os.FindProcess(os.Getpid()); err == nil && name == "signalled again" {
 			for range 100 { // the first one used to end the process before it exited with its code
 				_ = self.Signal(os.Interrupt)
@@ -68,7 +72,6 @@ func play(ctx context.Context, s *Session, name string) error {
 		<-ctx.Done()
 		return nil
 	case "stubborn":
-		s.config.Grace = 10 * time.Millisecond
 		fmt.Fprintln(os.Stdout, "ready")
 		select {}
 	case "fills":
