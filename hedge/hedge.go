@@ -19,7 +19,6 @@ package hedge
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -33,8 +32,14 @@ import (
 )
 
 // ErrLost is the cause of the context of an attempt that is cancelled because another attempt has won, and of every
-// attempt once the call has ended.
-var ErrLost = errors.New("hedge: another attempt has won, or the call has ended")
+// attempt once the call has ended. As the error of another call it is transient (see [retry.Policy.ClassOf]): net/http may
+// reuse the connection of the attempt there, and then close it with this error.
+var ErrLost error = lostError{}
+
+type lostError struct{}
+
+func (lostError) Error() string        { return "hedge: another attempt has won, or the call has ended" }
+func (lostError) RetryableError() bool { return true }
 
 // A Hedge configures when an operation is hedged, and holds its latencies and its budget. The zero Hedge is ready for use:
 // a second attempt after the 95th percentile, for at most one call of twenty. A Hedge is safe for concurrent use; do not
