@@ -59,7 +59,7 @@ func TestDescriptorsAreWrittenTo(t *testing.T) {
 	}
 	for fd := 3; fd < 10; fd++ { // the Go runtime has opened some of them
 		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
-			continue // whoever runs the tests has
+			continue // the user who runs the tests has
 		}
 		path := fmt.Sprintf("/dev/fd/%d", fd)
 		for want, args := range map[string][]string{"write " + path: {"s3://bikes/raw/x", path}, "read " + path: {path, "s3://bikes/raw/y"}} {

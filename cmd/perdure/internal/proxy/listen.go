@@ -114,7 +114,7 @@ func (p *Proxy) wait(ctx context.Context) {
 type tally struct {
 	mu   sync.Mutex
 	n    int
-	zero chan struct{} // closed when n is 0; nil if nobody waits
+	zero chan struct{} // closed when n is 0; nil if no caller waits
 }
 
 func (t *tally) add(n int) {
