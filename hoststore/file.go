@@ -135,7 +135,11 @@ func create(root *os.Root) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, root.Remove(name)) }()
+	defer func() {
+		if e := root.Remove(name); !errors.Is(e, fs.ErrNotExist) { // unless sweep was faster
+			err = errors.Join(err, e)
+		}
+	}()
 	data := append(header(), make([]byte, fileSize-headerSize)...)
 	_, err = f.Write(data)
 	if err == nil {
@@ -144,8 +148,8 @@ func create(root *os.Root) (err error) {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err = root.Link(name, fileName(cell.Version)); errors.Is(err, fs.ErrExist) {
-		return nil // another process has created the same file
+	if err = root.Link(name, fileName(cell.Version)); errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
+		return nil // another process has created the same file, or sweep was faster: the caller looks again
 	}
 	return err
 }

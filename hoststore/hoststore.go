@@ -224,10 +224,14 @@ func (s *Store) Err() error {
 	return s.err
 }
 
-// Close ends the check, once a second, for a file that was deleted or replaced. Breakers
-// that use the store continue to work, so the file stays mapped until the process ends. A
-// second Close does nothing.
-func (s *Store) Close() { s.once.Do(func() { close(s.stop) }) }
+// Close ends the check, once a second, for a file that was deleted or replaced: after Close
+// the store makes no file. Breakers that use the store continue to work, so the file stays
+// mapped until the process ends. A second Close does nothing.
+func (s *Store) Close() {
+	s.mu.Lock() // until a check ends that has begun
+	defer s.mu.Unlock()
+	s.once.Do(func() { close(s.stop) })
+}
 
 // find returns the cell of key: in the file, or in memory. s.mu is held, or s
 // is not shared yet.
@@ -282,6 +286,11 @@ func (s *Store) watch() {
 func (s *Store) follow() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	select {
+	case <-s.stop: // it was closed while its ticker ticked
+		return
+	default:
+	}
 	if s.table == nil || s.table.at(s.Path()) {
 		return
 	}
