@@ -104,20 +104,27 @@ func fail(dir string) {
 	fmt.Fprintln(os.Stdout, b.Metrics().Failures)
 }
 
-// lease takes the only probe of an open breaker, prints whether it has it, and hangs.
+// lease takes the only probe of each open breaker, prints whether it has all, and hangs.
 func lease(path string) {
-	b := leased(hoststore.Open(path))
-	p, err := b.Acquire()
-	fmt.Fprintln(os.Stdout, err == nil && p.Probe())
+	all := true
+	for _, b := range leased(hoststore.Open(path)) {
+		p, err := b.Acquire()
+		all = all && err == nil && p.Probe()
+	}
+	fmt.Fprintln(os.Stdout, all)
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	select {}
 }
 
-func leased(store circuit.Store) *circuit.Breaker {
-	return circuit.New("leased", circuit.Config{
-		Store: store, FailureThreshold: 1, RecoveryTimeout: time.Millisecond,
-		ProbeLease: 300 * time.Millisecond, Observe: func(context.Context, circuit.Transition) {},
-	})
+// leased returns a breaker whose lease outlasts the test, and one whose lease ends soon.
+func leased(store circuit.Store) (all [2]*circuit.Breaker) {
+	for i, lease := range []time.Duration{time.Hour, 300 * time.Millisecond} {
+		all[i] = circuit.New("leased for "+lease.String(), circuit.Config{
+			Store: store, FailureThreshold: 1, RecoveryTimeout: time.Millisecond,
+			ProbeLease: lease, Observe: func(context.Context, circuit.Transition) {},
+		})
+	}
+	return all
 }
 
 // hoard limits a gate, takes all credits that its successes have given, prints a line, and hangs.

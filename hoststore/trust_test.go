@@ -4,6 +4,7 @@ package hoststore_test
 
 import (
 	"bytes"
+	"errors"
 	"maps"
 	"net"
 	"os"
@@ -205,18 +206,20 @@ func TestTrustedDirectories(t *testing.T) {
 // A state file that is replaced while processes use it does not stop them.
 func TestAFileReplacedByATrap(t *testing.T) {
 	all := traps()
-	moved := filepath.Join(t.TempDir(), "moved")
-	all["a link to itself"] = trap{func(path string) error { return os.Symlink(moved, path) }, "a symbolic link"}
+	all["a link to itself"] = trap{func(path string) error {
+		itself := strings.TrimSuffix(path, ".new")
+		return errors.Join(os.Link(itself, itself+".moved"), os.Symlink(itself+".moved", path))
+	}, "a symbolic link"}
 	for name, trap := range all {
 		t.Run(name, func(t *testing.T) {
 			log := logged(t)
 			store := hoststore.Open(t.TempDir())
 			defer store.Close()
 			works(t, store)
-			if err := os.Rename(store.Path(), moved); err != nil {
+			trap.setAt(t, store.Path()+".new")
+			if err := os.Rename(store.Path()+".new", store.Path()); err != nil { // at once, or the store could make its file again
 				t.Fatal(err)
 			}
-			trap.setAt(t, store.Path())
 			servertest.Until(t, "it is noticed", func() bool { return store.Err() != nil })
 			works(t, store)
 			if lines := log.lines(); len(lines) != 1 || !strings.Contains(lines[0], trap.why) {
