@@ -67,8 +67,8 @@ func (s *Store) connect(ctx context.Context) error {
 // listen applies what is published until the connection fails or ctx is done.
 func (s *Store) listen(ctx context.Context, server Server, fail context.CancelCauseFunc, subscribed chan struct{}) {
 	err := server.Subscribe(ctx, func() {
+		s.readAll() // first, or what serve has read by then would be read again
 		signal(subscribed)
-		s.readAll()
 	}, s.pushed)
 	if isAuthError(err) { // by an access list: changes are still read
 		s.config.Log.Warn("Changes of shared circuit breakers arrive late: the server does not permit this process to subscribe", "error", err)
