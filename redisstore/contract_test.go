@@ -16,7 +16,7 @@ func processes(url string) func(*testing.T) storetest.Process {
 		t.Helper()
 		n++
 		s, err := redisstore.Open(redisstore.Options{
-			URL: url, Node: "node-" + strconv.Itoa(n), Quorum: 1, Sync: 50 * time.Millisecond, Stale: 500 * time.Millisecond,
+			URL: url, Node: "node-" + strconv.Itoa(n), Quorum: 1, Sync: 200 * time.Millisecond, Stale: 2 * time.Second,
 		})
 		if err != nil {
 			t.Fatal(err)

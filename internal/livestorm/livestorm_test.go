@@ -61,7 +61,7 @@ func TestArrive(t *testing.T) {
 		t.Errorf("the backend of 2000/s has %d workers and a queue of %d, want 50 and 2500", s.Backend.Workers, s.Backend.Queue)
 	}
 	s.Duration = 100 * time.Millisecond
-	start := time.Now()
+	start := time.Now().Add(100 * time.Millisecond) // Arrive begins before it, or operations would be left out
 	arrived := make(chan time.Duration, 1000)
 	livestorm.Arrive(t.Context(), s, start, 1, func(ctx context.Context, at, late time.Duration) {
 		if _, ok := ctx.Deadline(); !ok || late < 0 {

@@ -103,8 +103,14 @@ func testLease(t *testing.T, s Subject) {
 	b := s.breakers(t, 2, c)
 	opens(t, b)
 	lost := probe(t, b)
-	probe(t, b).Success()
-	s.closes(t, b)
+	eventually(t, func() bool { // a process under load may let a lease end again
+		for i := range b {
+			if p, err := b[i].Acquire(); err == nil {
+				p.Success()
+			}
+		}
+		return all(b, are(circuit.Closed))
+	}, "all are closed after the lease of the first probe")
 	lost.Failure() // too late to count
 	if !s.Noisy && !all(b, are(circuit.Closed)) {
 		t.Error("a probe whose lease had ended has opened a breaker")

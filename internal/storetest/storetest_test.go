@@ -53,7 +53,7 @@ func members(server *memory.Server) func(*testing.T) storetest.Process {
 		n++
 		s := fleet.Start(fleet.Config{
 			Name: "fleet", Where: "memory", Node: fmt.Sprint("node-", n), Quorum: 1,
-			Sync: 50 * time.Millisecond, Stale: 500 * time.Millisecond, Connect: server.Connect,
+			Sync: 200 * time.Millisecond, Stale: 2 * time.Second, Connect: server.Connect,
 		})
 		hidden := cell.Hide(s.Cells())
 		return storetest.Process{Store: &hidden, Ready: s.Ready, Close: s.Close}
