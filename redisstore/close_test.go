@@ -19,7 +19,7 @@ func TestClosedStore(t *testing.T) {
 		all.Go(m.Close)
 	}
 	all.Wait()
-	fail(t, m.Breaker, 1)
+	fail(t, m.Breaker)
 	if m.State() != circuit.Open {
 		t.Errorf("after Close a breaker that fails is %v, want open", m.State())
 	}

@@ -151,13 +151,13 @@ func TestOneCutOff(t *testing.T) {
 	agree(t, f, "at first")
 	road.set(0, true)
 	w.proceeds(t, "cut off")
-	fail(t, f[0].Breaker, 1)
+	fail(t, f[0].Breaker)
 	alone(t, far)
 	if f[1].State() != circuit.Closed {
 		t.Errorf("a node that is cut off is %v", f[1].State())
 	}
 	for range 3 {
-		fail(t, own, 1)
+		fail(t, own)
 		awaitProbe(t, own).Success()
 	}
 	road.set(0, false)
@@ -169,8 +169,8 @@ func TestOneCutOff(t *testing.T) {
 func TestServerForgets(t *testing.T) {
 	srv := startServer(t)
 	f := fleet(t, 3, redisstore.Options{URL: srv.url()}, circuit.Config{FailureThreshold: 1, RecoveryTimeout: time.Minute})
-	fail(t, f[0].Breaker, 1)
-	fail(t, f[1].Breaker, 1)
+	fail(t, f[0].Breaker)
+	fail(t, f[1].Breaker)
 	eventually(t, func() bool { return f[2].State() == circuit.Open }, "the fleet opens")
 	until := inner.Peek(f[2].Breaker).RetryAt
 	srv.kill()
@@ -222,7 +222,7 @@ func TestSilentServer(t *testing.T) {
 	b := circuit.New("backend", circuit.Config{Store: s, FailureThreshold: 1, RecoveryTimeout: 10 * time.Millisecond})
 	eventually(t, func() bool { return s.Err() != nil }, "noticed")
 	for range 3 { // each process decides alone
-		fail(t, b, 1)
+		fail(t, b)
 		awaitProbe(t, b).Success()
 	}
 	w.proceeds(t, "silent")

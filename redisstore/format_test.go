@@ -108,7 +108,7 @@ func foreign(t *testing.T, srv *server) (*redisstore.Store, *circuit.Breaker) {
 		t.Error("there is a status from a hash of another format")
 	}
 	for range 3 {
-		fail(t, b, 1)
+		fail(t, b)
 		awaitProbe(t, b).Success()
 	}
 	b.Isolate()

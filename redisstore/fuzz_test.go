@@ -47,7 +47,7 @@ func FuzzReplies(f *testing.F) {
 			t.Fatal(err)
 		}
 		b := circuit.New("backend", circuit.Config{Store: s, FailureThreshold: 1, Observe: func(context.Context, circuit.Transition) {}})
-		fail(t, b, 1)
+		fail(t, b)
 		eventually(t, func() bool { _, responded := s.Status("backend"); return s.Err() != nil || !responded.IsZero() }, "the store has tried to connect")
 		go s.Close() // takes a second, for the pending reports
 	})

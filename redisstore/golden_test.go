@@ -205,7 +205,7 @@ func live(t *testing.T, srv *server, c rueidis.Client, r *record) {
 	f := fleet(t, 2, o, circuit.Config{FailureThreshold: 1, RecoveryTimeout: time.Hour, ProbeLease: time.Hour, Budget: 100})
 	has("format", "epoch", "gen", "state", "alive.node-0", "budget")
 	for i, m := range f {
-		fail(t, m.Breaker, 1)
+		fail(t, m.Breaker)
 		if i == 0 {
 			has("vote.node-0")
 		}
@@ -217,7 +217,7 @@ func live(t *testing.T, srv *server, c rueidis.Client, r *record) {
 	until("that it is closed", func(hash map[string]string) bool { return hash["state"] == "closed" })
 	for _, m := range f {
 		eventually(t, func() bool { return m.State() == circuit.Closed }, "all follow")
-		fail(t, m.Breaker, 1)
+		fail(t, m.Breaker)
 	}
 	until("that it is open", func(hash map[string]string) bool { return hash["state"] == "open" })
 	set("until", over) // its time is up, for processes that begin now

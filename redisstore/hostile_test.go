@@ -70,7 +70,7 @@ func survive(t *testing.T, srv *impostor, query, want string) *redisstore.Store 
 	})
 	said := func() bool { return want == "" || s.Err() != nil && strings.Contains(s.Err().Error(), want) }
 	eventually(t, said, "the Store says %q", want)
-	fail(t, b, 1)
+	fail(t, b)
 	awaitProbe(t, b).Success()
 	seen := srv.conns.Load()
 	eventually(t, func() bool { return srv.conns.Load() >= seen+2 || want == "" }, "it comes back")

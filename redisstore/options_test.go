@@ -99,7 +99,7 @@ func TestSocket(t *testing.T) {
 	c := circuit.Config{FailureThreshold: 1, RecoveryTimeout: time.Minute}
 	near := fleet(t, 1, redisstore.Options{URL: "unix://:swordfish@" + path + "?db=3", Quorum: 1}, c)[0]
 	far := fleet(t, 1, redisstore.Options{URL: "redis://:swordfish@" + srv.addr() + "/3", Quorum: 1}, c)[0]
-	fail(t, near.Breaker, 1)
+	fail(t, near.Breaker)
 	eventually(t, func() bool { return far.State() == circuit.Open }, "a trip through the socket arrives through the port")
 	seen, err := redisstore.Inspect(t.Context(), redisstore.Options{URL: "unix://:swordfish@" + path + "?db=3"}, []string{"backend"})
 	if err != nil || seen["backend"].State != circuit.Open {
@@ -116,7 +116,7 @@ func TestWrongPassword(t *testing.T) {
 	if text := s.Err().Error(); !strings.Contains(text, "WRONGPASS") || strings.Contains(text, "hunter2") {
 		t.Errorf("the error is %q", text)
 	}
-	fail(t, b, 1)
+	fail(t, b)
 	awaitProbe(t, b).Success()
 
 	good := fleet(t, 1, redisstore.Options{URL: "redis://:swordfish@" + srv.addr()}, circuit.Config{})
@@ -128,9 +128,10 @@ func TestWrongPassword(t *testing.T) {
 // A user with access to the keys and not to the channel gets changes by reading.
 func TestNoChannel(t *testing.T) {
 	srv := startServer(t, "--user", "poor", "on", ">poverty", "~circuit_breaker:*", "resetchannels", "+@all")
-	o := redisstore.Options{URL: "redis://poor:poverty@" + srv.addr(), Sync: 50 * time.Millisecond, Quorum: 1}
+	o := steady(srv)
+	o.URL = "redis://poor:poverty@" + srv.addr()
 	f := fleet(t, 2, o, circuit.Config{FailureThreshold: 1})
-	fail(t, f[0].Breaker, 1)
+	fail(t, f[0].Breaker)
 	eventually(t, func() bool { return f[1].State() == circuit.Open }, "the other opens")
 }
 
@@ -140,7 +141,7 @@ func TestLeastUser(t *testing.T) {
 		"+eval", "+evalsha", "+hgetall", "+hset", "+hdel", "+pexpire", "+time", "+publish", "+subscribe", "+ping", "+hello")
 	f := fleet(t, 2, redisstore.Options{URL: "redis://lean:leanness@" + srv.addr(), Sync: time.Second, Quorum: 1},
 		circuit.Config{FailureThreshold: 1, RecoveryTimeout: 20 * time.Millisecond, Budget: 10})
-	fail(t, f[0].Breaker, 1)
+	opens(t, f[0])
 	eventually(t, func() bool { return f[1].State() != circuit.Closed }, "the other opens, by push")
 	awaitProbe(t, f[1].Breaker).Success()
 	f[0].Isolate()
@@ -192,8 +193,8 @@ func TestForeignKey(t *testing.T) {
 	}
 	f := fleet(t, 2, brisk(srv), circuit.Config{FailureThreshold: 1})
 	b := circuit.New("taken", circuit.Config{Store: f[0].Store, FailureThreshold: 1, Observe: func(context.Context, circuit.Transition) {}})
-	fail(t, b, 1)
-	fail(t, f[0].Breaker, 1)
+	fail(t, b)
+	fail(t, f[0].Breaker)
 	eventually(t, func() bool { return f[1].State() == circuit.Open }, "the other opens")
 	if b.State() != circuit.Open {
 		t.Errorf("the breaker without a key is %v", b.State())
@@ -240,7 +241,7 @@ func TestAddresses(t *testing.T) {
 		fleet(t, 1, redisstore.Options{URL: "redis://me:swordfish@127.0.0.1:" + port + "/3", TLS: trusted, Quorum: 1}, c)[0],
 		fleet(t, 1, redisstore.Options{URL: "redis://me:swordfish@" + srv.addr() + "/3", Quorum: 1}, c)[0],
 	}
-	fail(t, first.Breaker, 1)
+	fail(t, first.Breaker)
 	for i, m := range others {
 		eventually(t, func() bool { return m.State() == circuit.Open }, "the other %d opens", i)
 	}

@@ -153,7 +153,7 @@ func TestOverrideIsReplacedOnce(t *testing.T) {
 	a.process(false, isolate)
 	b.process(false, reset)
 	awake := fleet(t, 1, redisstore.Options{URL: b.srv.url(), Sync: time.Minute}, circuit.Config{}) // a alone is no majority
-	a.live(false, func(m member) { fail(t, m.Breaker, 1) })
+	a.live(false, func(m member) { fail(t, m.Breaker) })
 	a.live(false, func(m member) {
 		if got := m.State(); got != circuit.Open {
 			t.Errorf("a breaker that opened after the reset is %v", got)

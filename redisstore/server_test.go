@@ -38,6 +38,7 @@ func startServer(t *testing.T, args ...string) *server {
 	if _, err := exec.LookPath(redisstore.ServerBinary()); err != nil {
 		t.Skip("redis-server is not installed: nothing is shown about a real server")
 	}
+	t.TempDir() // the first call has the directories removed, after the server has been killed
 	s := &server{t: t, port: freePort(t), args: args}
 	t.Cleanup(func() {
 		if s.ended != nil {
@@ -192,16 +193,31 @@ func allReported(t *testing.T, f ...member) {
 	}
 }
 
-// fail makes n calls fail.
-func fail(t *testing.T, b *circuit.Breaker, n int) {
+// fail makes a call fail.
+func fail(t *testing.T, b *circuit.Breaker) {
 	t.Helper()
-	for i := range n {
-		p, err := b.Acquire()
-		if err != nil {
-			t.Fatalf("call %d of %d that fail: %v", i+1, n, err)
-		}
-		p.Failure()
+	p, err := b.Acquire()
+	if err != nil {
+		t.Fatalf("a call that fails: %v", err)
 	}
+	p.Failure()
+}
+
+// opens makes calls of the members fail until the fleet is open. One failure of each may not
+// be enough: a vote that a process under load does not send within its open time is dropped.
+func opens(t *testing.T, f ...member) {
+	t.Helper()
+	eventually(t, func() bool {
+		if st, _ := f[0].Status("backend"); st.State == circuit.Open {
+			return true
+		}
+		for _, m := range f {
+			if p, err := m.Acquire(); err == nil {
+				p.Failure()
+			}
+		}
+		return false
+	}, "the fleet opens")
 }
 
 // logged collects what is logged.

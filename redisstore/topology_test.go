@@ -21,9 +21,7 @@ import (
 func agreeOver(t *testing.T, url string) {
 	t.Helper()
 	f := fleet(t, 2, redisstore.Options{URL: url}, circuit.Config{FailureThreshold: 1, RecoveryTimeout: 20 * time.Millisecond})
-	fail(t, f[0].Breaker, 1)
-	fail(t, f[1].Breaker, 1)
-	eventually(t, func() bool { st, _ := f[0].Status("backend"); return st.State == circuit.Open }, "the fleet opens")
+	opens(t, f...)
 	eventually(t, func() bool { // the probe may be this process's own, before it applies the fleet's state
 		if p, err := f[1].Acquire(); err == nil {
 			p.Success()
