@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/seed-0f2c7998/perdure/tools/tree"
 )
@@ -73,7 +74,7 @@ func (o *outside) installCommand(ctx context.Context, version string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := o.goCommand(ctx, dir, "install", tree.Own+"/cmd/perdure@"+version); err != nil {
+	if err := o.download(ctx, dir, "install", tree.Own+"/cmd/perdure@"+version); err != nil {
 		return err
 	}
 	out, err := o.output(ctx, dir, filepath.Join(o.tmp, "bin", "perdure"), "version")
@@ -102,7 +103,7 @@ func (o *outside) buildConsumer(ctx context.Context, version string) error {
 		{"mod", "tidy"},
 		{"vet", "./..."},
 	} {
-		if _, err := o.goCommand(ctx, dir, args...); err != nil {
+		if err := o.download(ctx, dir, args...); err != nil {
 			return err
 		}
 	}
@@ -136,7 +137,7 @@ func (o *outside) buildLibrary(ctx context.Context, m tree.Module, version strin
 		{"get", m.Path + "@" + version},
 		{"build", "-o", os.DevNull, "."},
 	} {
-		if _, err := o.goCommand(ctx, dir, args...); err != nil {
+		if err := o.download(ctx, dir, args...); err != nil {
 			return err
 		}
 	}
@@ -147,6 +148,22 @@ func (o *outside) buildLibrary(ctx context.Context, m tree.Module, version strin
 func (o *outside) emptyDir(name string) (string, error) {
 	dir := filepath.Join(o.tmp, name)
 	return dir, os.Mkdir(dir, 0o700)
+}
+
+// download runs a go command that may download modules, or ask the checksum database for their sums, which this
+// environment has not cached. It runs the command again, up to twice, if that fails: networks do now and then.
+func (o *outside) download(ctx context.Context, dir string, args ...string) (err error) {
+	for tries := range 3 {
+		select {
+		case <-time.After(time.Duration(tries) * 5 * time.Second):
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		}
+		if _, err = o.goCommand(ctx, dir, args...); err == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 func (o *outside) goCommand(ctx context.Context, dir string, args ...string) (string, error) {
