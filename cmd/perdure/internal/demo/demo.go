@@ -192,7 +192,7 @@ func (r *run) storeTables(ctx context.Context, queue []int) (later []int, err er
 	if open == nil {
 		return later, nil
 	}
-	wait := time.Until(open.RetryAt)
+	wait := max(time.Until(open.RetryAt), 0)
 	r.Screen.note("%d uploads refused at once; the breaker allows a probe in %.1f s",
 		r.ledger.refused("upload_to_s3")-before, wait.Seconds())
 	select {
