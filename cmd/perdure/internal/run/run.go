@@ -295,6 +295,10 @@ func (c *Command) watch(ctx context.Context, child *child) error {
 		case <-overdue:
 			c.force(child)
 		case <-expired:
+			if len(done) > 0 || child.exited() { // in time: this process was held up
+				expired = nil
+				continue
+			}
 			return timedOut(child.end(done, c.Grace), c.Policy.AttemptTimeout)
 		case <-ended:
 			_, interrupted := errors.AsType[*exit.Interrupted](context.Cause(ctx))
