@@ -52,6 +52,8 @@ func Open(t *testing.T) *Browser {
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
 		"--user-data-dir="+t.TempDir(), "--remote-debugging-pipe", "about:blank")
 	c.ExtraFiles = []*os.File{theirs, ours} // which it wants as 3 and 4
+	// Wait waits for the end of this pipe, so for all its processes: they write to their directory until they end.
+	c.Stderr, c.WaitDelay = io.Discard, time.Minute
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
