@@ -65,8 +65,8 @@ func TestResponsesAsAPlainClientSeesThem(t *testing.T) {
 		{name: "half a head", response: httptestfault.Response{Raw: []byte("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n")}, err: io.ErrUnexpectedEOF},
 		{name: "lying length", response: httptestfault.Response{Body: hello, Header: http.Header{"Content-Length": {"5"}}, Last: true}, status: 200, body: "hello"},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			server := httptestfault.New(httptestfault.Responses(tt.response))
+		twice := func(t *testing.T, server *httptestfault.Server, conns int) {
+			t.Helper()
 			defer server.Close()
 			transport := server.Transport()
 			defer transport.CloseIdleConnections()
@@ -79,19 +79,30 @@ func TestResponsesAsAPlainClientSeesThem(t *testing.T) {
 					t.Errorf("got %v, body %q, error %v; want %d, %q, %v", res, body, err, tt.status, tt.body, tt.err)
 				}
 			}
-			want := 2
-			if tt.stays {
-				want = 1
+			if opened, _ := server.Connections(); conns != 0 && opened != conns {
+				t.Errorf("%d connections for two requests, want %d", opened, conns)
 			}
-			if opened, _ := server.Connections(); opened != want {
-				t.Errorf("%d connections for two requests, want %d", opened, want)
+		}
+		t.Run(tt.name, func(t *testing.T) {
+			if !tt.stays {
+				twice(t, httptestfault.New(httptestfault.Responses(tt.response)), 2)
+				return
 			}
+			twice(t, httptestfault.New(httptestfault.Responses(tt.response)), 0)
+			synctest.Test(t, func(t *testing.T) { // net/http keeps no connection that takes 50 ms to be ready
+				twice(t, httptestfault.NewInMemory(httptestfault.Responses(tt.response)), 1)
+			})
 		})
 	}
 }
 
 func TestRecordsRequests(t *testing.T) {
-	server := httptestfault.New(httptestfault.Responses(httptestfault.Response{}, httptestfault.Response{Status: 404}))
+	synctest.Test(t, recordsRequests) // where each request finds the connection ready
+}
+
+func recordsRequests(t *testing.T) {
+	t.Helper()
+	server := httptestfault.NewInMemory(httptestfault.Responses(httptestfault.Response{}, httptestfault.Response{Status: 404}))
 	defer server.Close()
 	transport := server.Transport()
 	defer transport.CloseIdleConnections()
