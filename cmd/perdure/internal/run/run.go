@@ -242,13 +242,16 @@ func (c *Command) process(ctx context.Context, environ []string) (err error) {
 	return err
 }
 
-// start starts the process, unless a signal came first. From then on, signals are
-// forwarded to the process.
+// start starts the process, unless a signal came or the attempt timed out first. From then
+// on, signals are forwarded to the process.
 func (c *Command) start(ctx context.Context, cmd *exec.Cmd) (*child, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, context.DeadlineExceeded):
+		return nil, timedOut(nil, c.Policy.AttemptTimeout)
+	case cause != nil:
+		return nil, cause
 	}
 	if c.KillAfter > 0 {
 		adopt() // before a process of the group can outlive its leader
