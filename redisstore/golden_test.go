@@ -221,6 +221,8 @@ func live(t *testing.T, srv *server, c rueidis.Client, r *record) {
 	}
 	until("that it is open", func(hash map[string]string) bool { return hash["state"] == "open" })
 	set("until", over) // its time is up, for processes that begin now
+	o = unhurried(srv) // or the first could lose its lease before it sends a probe
+	o.Quorum = 2
 	f = fleet(t, 2, o, circuit.Config{FailureThreshold: 1, RecoveryTimeout: time.Hour, ProbeLease: time.Hour})
 	var probe circuit.Permit
 	until("which process sends a probe", func(hash map[string]string) bool {
