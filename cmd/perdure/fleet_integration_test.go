@@ -74,7 +74,7 @@ func TestFleetThroughRedis(t *testing.T) {
 func TestFleetKeepsToARate(t *testing.T) {
 	const n, hosts, interval = 200, 4, 100 * time.Millisecond // 600 a minute
 	arrived := make(chan time.Time, n)
-	s := &service{Server: httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { arrived <- time.Now() }))}
+	s := &service{running: map[int]bool{}, Server: httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { arrived <- time.Now() }))}
 	t.Cleanup(s.Close)
 	f := newFleet(t, s, "run", "--name", "api", "--rate", "600/m", "--max-elapsed", "300", "--store", startRedis(t))
 	for range hosts - 1 {
