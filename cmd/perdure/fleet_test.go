@@ -27,7 +27,8 @@ type service struct {
 
 	mu        sync.Mutex
 	kill      int          // so many of the next probes lose the process that sends them
-	running   map[int]bool // processes of the fleet
+	running   map[int]bool // processes of the fleet; the values tell whether they have sent a request
+	lost      int          // requests whose process was killed before it could record their end, at most
 	inFlight  int
 	responded bool        // a request has been responded well
 	most      int         // requests at a time before that
@@ -47,6 +48,11 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.requests.Add(1)
 	s.mu.Lock()
 	s.inFlight++
+	if pid, err := strconv.Atoi(r.Header.Get("Parent")); err == nil && s.runsNow(pid) {
+		s.running[pid] = true
+	} else {
+		s.lost++
+	}
 	alone := !s.responded
 	if alone {
 		s.most = max(s.most, s.inFlight)
@@ -75,12 +81,18 @@ func (s *service) killSender(r *http.Request) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	pid, err := strconv.Atoi(r.Header.Get("Parent"))
-	if s.kill == 0 || err != nil || !s.running[pid] || syscall.Kill(pid, syscall.SIGKILL) != nil {
+	if s.kill == 0 || err != nil || !s.runsNow(pid) || syscall.Kill(pid, syscall.SIGKILL) != nil {
 		return false
 	}
 	s.kill--
 	s.killed = append(s.killed, pid)
 	return true
+}
+
+// runsNow reports whether a process of the fleet runs. s.mu is held.
+func (s *service) runsNow(pid int) bool {
+	_, runs := s.running[pid]
+	return runs
 }
 
 // runs starts a process that killSender may kill until ran is called.
@@ -89,7 +101,7 @@ func (s *service) runs(c *exec.Cmd) error {
 	defer s.mu.Unlock()
 	err := c.Start()
 	if err == nil {
-		s.running[c.Process.Pid] = true
+		s.running[c.Process.Pid] = false
 	}
 	return err
 }
@@ -97,6 +109,9 @@ func (s *service) runs(c *exec.Cmd) error {
 func (s *service) ran(c *exec.Cmd) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.running[c.Process.Pid] && !c.ProcessState.Exited() {
+		s.lost++
+	}
 	delete(s.running, c.Process.Pid)
 }
 
@@ -229,7 +244,8 @@ func (f *fleet) status(state string, flags ...string) string {
 
 const threshold = 5
 
-// dead runs n processes against a service that is dead, and returns how many requests that gets.
+// dead runs n processes against a service that is dead, and returns how many requests that gets, but for those whose end a
+// killed process could not record.
 func dead(t *testing.T, n, nth int, store string) int64 {
 	t.Helper()
 	s := newService(t)
@@ -238,9 +254,11 @@ func dead(t *testing.T, n, nth int, store string) int64 {
 	if seen := f.status(f.states[0]); store == "host" && !strings.Contains(seen, "op:X  open   ") {
 		t.Errorf("status does not show it open:\n%s", seen)
 	}
-	t.Logf("%d processes, %d at a time, store %s, %d of them killed: %d requests; exit codes %v",
-		n, abreast, store, f.codes[-1], s.requests.Load(), f.codes)
-	return s.requests.Load()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.Logf("%d processes, %d at a time, store %s, %d of them killed: %d requests, of which %d are of killed processes; exit codes %v",
+		n, abreast, store, f.codes[-1], s.requests.Load(), s.lost, f.codes)
+	return s.requests.Load() - int64(s.lost)
 }
 
 // Against a dead service all processes of a host are like one client.
