@@ -18,6 +18,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
+	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
 // Copy copies an object within the store, without moving the bytes through this process; objects above 5 GiB are
@@ -223,8 +224,8 @@ func (c *copying) compare() error {
 
 // copyParts copies the parts of an upload, some at a time.
 func (c *copying) copyParts(ctx context.Context, id string) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	ctx, fail, end := transfer.Together(ctx)
+	defer func() { _ = end() }()
 	size := c.original.Size
 	length := max(c.store.copyLimit/10, source.MinPart, (size+source.MaxParts-1)/source.MaxParts)
 	c.length = length
@@ -239,16 +240,11 @@ func (c *copying) copyParts(ctx context.Context, id string) error {
 		group.Go(func() {
 			defer slot.Release()
 			first := int64(n) * length
-			if err := c.copyPart(ctx, id, n, first, min(first+length, size)-1, slot); err != nil {
-				cancel(err)
-			}
+			fail(c.copyPart(ctx, id, n, first, min(first+length, size)-1, slot))
 		})
 	}
 	group.Wait()
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return nil
+	return end()
 }
 
 // copyPart copies part n, the bytes first to last.

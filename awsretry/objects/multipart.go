@@ -19,6 +19,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/wire"
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
+	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
 // A multipart is an upload in parts.
@@ -135,8 +136,8 @@ func (m *multipart) resume(ctx context.Context) error {
 
 // send sends all parts, some at a time, until the first error.
 func (m *multipart) send(ctx context.Context, p *source.Part) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	ctx, fail, end := transfer.Together(ctx)
+	defer func() { _ = end() }()
 	var group sync.WaitGroup
 	defer group.Wait() // the parts read the caller's source
 	for n := 0; ; n++ {
@@ -152,7 +153,7 @@ func (m *multipart) send(ctx context.Context, p *source.Part) error {
 			err = fmt.Errorf("more than %d parts, the first of %d bytes: set a larger PartSize", source.MaxParts, m.src.PartSize)
 		}
 		if err != nil {
-			cancel(err)
+			fail(err)
 			break
 		}
 		m.reserve(n)
@@ -160,16 +161,11 @@ func (m *multipart) send(ctx context.Context, p *source.Part) error {
 		p = nil
 		group.Go(func() {
 			defer sending.Release()
-			if err := m.sendPart(ctx, n, sending); err != nil {
-				cancel(err)
-			}
+			fail(m.sendPart(ctx, n, sending))
 		})
 	}
 	group.Wait()
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return nil
+	return end()
 }
 
 // reserve makes room for part n.

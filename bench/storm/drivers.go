@@ -172,9 +172,10 @@ func sonyInBackoff(e env) operation {
 	}
 }
 
+// avast counts from 1: before the first retry it waits at most twice its Delay.
 func avast(e env) operation {
 	return func(ctx context.Context) error {
-		return retrygo.New(retrygo.Attempts(attempts), retrygo.Delay(base), retrygo.MaxDelay(most),
+		return retrygo.New(retrygo.Attempts(attempts), retrygo.Delay(base/2), retrygo.MaxDelay(most),
 			retrygo.DelayType(retrygo.FullJitterBackoffDelay), retrygo.LastErrorOnly(true), retrygo.Context(ctx),
 		).Do(func() error { return e.timed(ctx) })
 	}

@@ -31,7 +31,8 @@ type download struct {
 
 	getter Getter
 	ctx    context.Context //nolint:containedctx // of one pass
-	cancel context.CancelCauseFunc
+	fail   func(error)     // as of Together, like end
+	end    func() error
 	window int64
 
 	mu      sync.Mutex
@@ -43,9 +44,9 @@ func fetch(ctx context.Context, f *File, g Getter) error {
 	if f.complete {
 		return nil
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	d := &download{File: f, getter: g, ctx: ctx, cancel: cancel}
+	ctx, fail, end := Together(ctx)
+	defer func() { _ = end() }()
+	d := &download{File: f, getter: g, ctx: ctx, fail: fail, end: end}
 	res, err := d.first()
 	if err != nil {
 		return err
@@ -161,27 +162,20 @@ func (d *download) ranges(res *Response) error {
 		if len(d.out.ordered.hashes) > 0 {
 			d.window = orderedWindow * int64(d.o.Parallel) * d.o.Piece
 		}
-		follower.Go(func() { d.stop(d.out.follow(stop)) })
+		follower.Go(func() { d.fail(d.out.follow(stop)) })
 	}
 	for range others {
-		writers.Go(func() { d.stop(d.fetchPieces()) })
+		writers.Go(func() { d.fail(d.fetchPieces()) })
 	}
 	_, err := d.copySequential(res.Body, res.From)
-	d.stop(err)
+	d.fail(err)
 	_ = res.Body.Close() // a Getter may delay all other requests until then
-	d.stop(d.fetchPieces())
+	d.fail(d.fetchPieces())
 	writers.Wait()
-	d.stop(d.fetchRest())
+	d.fail(d.fetchRest())
 	close(stop)
 	follower.Wait()
-	return context.Cause(d.ctx)
-}
-
-// stop ends all requests after a failure.
-func (d *download) stop(err error) {
-	if err != nil {
-		d.cancel(err)
-	}
+	return d.end()
 }
 
 // copySequential writes pieces from a body at offset at, until another goroutine has claimed the next piece. It
