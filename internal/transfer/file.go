@@ -99,6 +99,7 @@ func (f *File) loadState() error {
 	h, pieces, ok := f.state.load()
 	number, err := private.Inode(f.out.part)
 	switch {
+	case f.state.size == 0: // the earlier process was killed before it had recorded anything
 	case !ok || checksum.New(h.Algorithm) == nil:
 		f.reason = "the state of the earlier run is damaged, or of another version of perdure"
 	case err != nil || h.Inode != number:
@@ -115,12 +116,9 @@ func (f *File) loadState() error {
 			f.out.record = f.state.append
 			return nil
 		}
-		if len(pieces) > 0 { // else the earlier process was killed before its first record
+		if len(pieces) > 0 { // else it was killed before it had recorded a piece
 			f.reason = "all bytes of the earlier run have changed"
 		}
-	}
-	if f.state.size == 0 && len(pieces) == 0 { // the same, before the head
-		f.reason = ""
 	}
 	return f.reset()
 }
