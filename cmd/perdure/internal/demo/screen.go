@@ -3,6 +3,7 @@ package demo
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
@@ -92,30 +93,26 @@ func (s *Screen) event(level, message, cause string) {
 }
 
 // text shows a sentence, in lines for a narrow terminal.
-func (s *Screen) text(text string) {
-	line := "  "
-	for word := range strings.FieldsSeq(text) {
-		if len(line)+1+len(word) > 80 {
-			s.line("%s", line)
-			line = "  "
-		}
-		line += " " + word
-	}
-	s.line("%s", line)
-}
+func (s *Screen) text(text string) { s.wrapped("  ", 78, strings.Fields(text)) }
 
 // list shows texts separated by commas, in lines for a narrow terminal.
 func (s *Screen) list(texts []string) {
+	items := slices.Clone(texts)
+	for i := range len(items) - 1 {
+		items[i] += ","
+	}
+	s.wrapped(strings.Repeat(" ", 16), 60, items)
+}
+
+// wrapped shows items, each after a space, in lines of so many columns after the indent.
+func (s *Screen) wrapped(indent string, columns int, items []string) {
 	line := ""
-	for i, text := range texts {
-		if i+1 < len(texts) {
-			text += ","
-		}
-		if len(line)+1+len(text) > 60 {
-			s.line("                %s", line)
+	for _, item := range items {
+		if len(line)+1+len(item) > columns {
+			s.line("%s%s", indent, line)
 			line = ""
 		}
-		line += " " + text
+		line += " " + item
 	}
-	s.line("                %s", line)
+	s.line("%s%s", indent, line)
 }
