@@ -101,15 +101,16 @@ func lay(p retry.Policy, budget, failureRate float64) *Plan {
 	}
 	if budget > 0 {
 		plan.Budget = &Budget{
-			Fresh: affordable(&p, circuit.Token), Full: affordable(&p, circuit.Tokens(budget*float64(circuit.Token))),
+			Fresh: affordable(p, circuit.Token), Full: affordable(p, circuit.Tokens(budget*float64(circuit.Token))),
 		}
 	}
 	plan.Worst.Ends = plan.Worst.Begins + p.AttemptTimeout
 	return plan
 }
 
-// affordable returns how many retries a balance covers, if all of them fail in time.
-func affordable(p *retry.Policy, balance circuit.Tokens) int {
+// affordable returns how many retries of p, if there is time for all, a balance covers.
+func affordable(p retry.Policy, balance circuit.Tokens) int {
+	p.MaxElapsed = 0
 	spent := circuit.Tokens(0)
 	for n := 1; n < maxAttempts; n++ {
 		d := p.Decide(retry.Outcome{

@@ -56,7 +56,7 @@ func (p *Plan) gate() string {
 	if t := p.Policy.AttemptTimeout; t > 0 {
 		return text + fmt.Sprintf("         an attempt that times out after %s counts as an overload\n", short(t))
 	}
-	return text + fmt.Sprintf("         an attempt that takes %s counts as an overload; an attempt_timeout notices it sooner\n", short(p.GateWait/4))
+	return text + fmt.Sprintf("         an attempt that takes %s counts as an overload; an attempt_timeout notices it sooner\n", short(overload(p.GateWait)))
 }
 
 // warnings returns two lines for each warning.

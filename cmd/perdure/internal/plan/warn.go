@@ -231,7 +231,7 @@ func untimedGate(j *judge) *Warning {
 		return nil
 	}
 	return &Warning{
-		"attempt_timeout", "none", "the gate counts an attempt as too slow only after " + short(j.gateWait()/4),
+		"attempt_timeout", "none", "the gate counts an attempt as too slow only after " + short(overload(j.gateWait())),
 		"Set attempt_timeout to a few times what an attempt usually takes",
 	}
 }
@@ -248,15 +248,14 @@ func gatedTime(j *judge) *Warning {
 }
 
 // gateWait returns how long a call waits at a gate.
-func (j *judge) gateWait() time.Duration {
-	if j.limit == 0 {
-		return maxGateWait
-	}
-	return min(j.limit, maxGateWait)
-}
+func (j *judge) gateWait() time.Duration { return cmp.Or(j.limit, defaultGateWait) }
 
-// maxGateWait is how long a call waits at a gate without another limit.
-const maxGateWait = 30 * time.Second
+// defaultGateWait is how long a call without a limit waits at a gate.
+const defaultGateWait = 30 * time.Second
+
+// overload returns the duration from which on a gate counts an attempt of calls that wait so
+// long as an overload.
+func overload(wait time.Duration) time.Duration { return min(wait, defaultGateWait) / 4 }
 
 // volume is the minimum rate of calls whose retries can overload a service.
 const volume = 10

@@ -73,6 +73,7 @@ func TestWarnings(t *testing.T) {
 		{"no budget", full, circuit.Config{Window: second, FailureRatio: 0.5, FailureThreshold: circuit.Off}, plan.Facts{CallsPerSecond: 1000}, "budget|none|1000 calls a second become 5000 attempts|budget: 10"},
 		{"no budget, few calls", full, circuit.Config{}, plan.Facts{CallsPerSecond: 1}, ""},
 		{"a budget of nothing", full, budget(2), plan.Facts{}, "budget|2|even when full it covers 1 retry|budget: 10"},
+		{"a budget and a deadline", retry.Policy{MaxAttempts: 3}, budget(10), plan.Facts{Deadline: second}, "max_attempts|3|the deadline ends|shorter base_delay"},
 		{"a budget for two attempts", retry.Policy{MaxAttempts: 2}, budget(1), plan.Facts{}, ""},
 		{"a brief budget", timed(5, 200*ms, 0), budget(10), plan.Facts{CallsPerSecond: 2000}, "budget|10|50ms makes 100 calls fail, and the budget covers the retries of 10|budget: 100,"},
 		{"a budget for a blip", timed(5, 200*ms, 0), budget(100), plan.Facts{CallsPerSecond: 2000}, ""},
@@ -153,12 +154,15 @@ func TestAnyWarnings(t *testing.T) {
 		}
 		c := circuit.Config{
 			FailureThreshold: []int{0, -1, 1, 1000}[random.IntN(4)], RecoveryTimeout: some(0, time.Millisecond, time.Hour), MinCalls: random.IntN(3) * 1000,
-			Window: some(0, 10*time.Millisecond, time.Hour), FailureRatio: random.Float64(), Budget: float64(random.IntN(3) * 500), Gate: circuit.GateMode(random.IntN(3)),
+			Window: some(0, 10*time.Millisecond, time.Hour), FailureRatio: random.Float64(), Budget: []float64{0, 1, 10, 1000}[random.IntN(4)], Gate: circuit.GateMode(random.IntN(3)),
 		}
 		f := plan.Facts{random.Float64(), randomRate(random), some(spans...), some(spans...)}
 		for _, w := range plan.Make(p, &c, f).Warnings {
 			if !slices.Contains(names, w.Field) || w.Value == "" || w.Why == "" || w.Do == "" || strings.Contains(w.Why+w.Do, "%!") {
 				t.Fatalf("%+v, %+v, %+v: %+v", p, c, f, w)
+			}
+			if strings.Contains(w.Do+",", w.Field+": "+w.Value+",") {
+				t.Fatalf("%+v, %+v, %+v: %+v advises what is set", p, c, f, w)
 			}
 		}
 	}
