@@ -119,10 +119,33 @@ func fromFile(path, source string) (sim.Scenario, error) {
 	if err := f.read("", f.Body, f.fields()); err != nil {
 		return sim.Scenario{}, err
 	}
+	if err := f.idle(); err != nil {
+		return sim.Scenario{}, err
+	}
 	if _, given := f.places["load.rate"]; !given && f.scenario.Load.Clients > 0 {
 		f.scenario.Load.Rate = 0 // in a closed loop the clients determine the rate
 	}
 	return f.scenario, f.explain(f.scenario.Validate())
+}
+
+// idle refuses values outside of faults that others leave without effect.
+func (f *file) idle() error {
+	l, shape := f.scenario.Load, f.scenario.Backend.Service.Distribution
+	for _, value := range []struct {
+		path, where string
+		idle        bool
+	}{
+		{"load.think", "without load.clients", l.Clients == 0},
+		{"load.batch", "with load.clients", l.Clients > 0},
+		{"load.every", "with load.clients", l.Clients > 0},
+		{"load.batch", "with load.every", l.Every > 0},
+		{"backend.service.spread", "on this distribution", shape == sim.Constant || shape == sim.Exponential},
+	} {
+		if _, given := f.places[value.path]; given && value.idle {
+			return f.refuse(value.path, "absent: it has no effect "+value.where)
+		}
+	}
+	return nil
 }
 
 // fields returns the fields of the file, except those of faults.
@@ -171,6 +194,27 @@ func faultFields(path string, f *sim.Fault) []field {
 	}
 }
 
+// faultSettings returns the settings of a kind of fault besides kind, from and to: one that it needs, if
+// any, and others.
+func faultSettings(kind sim.Kind) (needs string, may []string) {
+	switch kind {
+	case sim.Outage, sim.Crash, sim.BlackHole:
+		return "", []string{"shard", "ramp"}
+	case sim.Brownout, sim.Fade:
+		return "level", []string{"shard", "ramp"}
+	case sim.Throttle:
+		return "level", []string{"shard", "retry_after"}
+	case sim.Errors:
+		return "level", []string{"shard"}
+	case sim.Surge, sim.Stall:
+		return "level", nil
+	case sim.SlowNetwork, sim.ClockStep:
+		return "delay", nil
+	case sim.Restart:
+	}
+	return "", nil
+}
+
 // read reads the mapping at path. fields are those of the whole file.
 func (f *file) read(path string, body ast.Node, fields []field) error {
 	what := path
@@ -217,9 +261,16 @@ func (f *file) faults(at *token.Token, value ast.Node) error {
 		if err := f.read(path, one, faultFields(path, &f.scenario.Faults[i])); err != nil {
 			return err
 		}
-		for _, needed := range []string{".kind", ".from", ".to"} {
-			if _, given := f.places[path+needed]; !given {
-				return f.Fail(one.GetToken(), "%s has no %s", path, needed[1:])
+		kind := f.scenario.Faults[i].Kind
+		needs, may := faultSettings(kind)
+		for _, name := range []string{"kind", "from", "to", "shard", "level", "ramp", "retry_after", "delay"} {
+			_, given := f.places[path+"."+name]
+			needed := name == "kind" || name == "from" || name == "to" || name == needs
+			switch {
+			case needed && !given:
+				return f.Fail(one.GetToken(), "%s has no %s", path, name)
+			case given && !needed && !slices.Contains(may, name):
+				return f.refuse(path+"."+name, "absent: it has no effect on a fault of kind "+kind.String())
 			}
 		}
 	}
@@ -265,10 +316,14 @@ func (f *file) explain(err error) error {
 		}
 		path.WriteRune(unicode.ToLower(r))
 	}
-	if _, given := f.places[path.String()]; !given { // the file does not set the value
-		return setting.Bad(path.String(), bad.Value, bad.Want)
+	want := bad.Want
+	if most, ok := strings.CutPrefix(want, "0 to "); ok { // a field of the file knows whether 0 is allowed
+		want = "at most " + most
 	}
-	return f.refuse(path.String(), bad.Want)
+	if _, given := f.places[path.String()]; !given { // the file does not set the value
+		return setting.Bad(path.String(), bad.Value, want)
+	}
+	return f.refuse(path.String(), want)
 }
 
 // duration returns a field of a duration of at least least.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -49,10 +50,10 @@ func TestScenarioFile(t *testing.T) {
 		"backend: {service: {mean: 0.03, distribution: log_normal, spread: 2}}": func(s *sim.Scenario) {
 			s.Backend.Service = sim.Time{Mean: 30 * ms, Distribution: sim.LogNormal, Spread: 2}
 		},
-		"backend: {shards: 4}\nfaults:\n- {kind: throttle, from: 1, to: 2s, shard: 3, level: 0.5, ramp: 1, retry_after: 3}\n- {kind: clock_step, from: 0, to: 1, delay: -1h}": func(s *sim.Scenario) {
+		"backend: {shards: 4}\nfaults:\n- {kind: throttle, from: 1, to: 2s, shard: 3, level: 0.5, retry_after: 3}\n- {kind: clock_step, from: 0, to: 1, delay: -1h}": func(s *sim.Scenario) {
 			s.Backend.Shards = 4
 			s.Faults = []sim.Fault{
-				{Kind: sim.Throttle, From: time.Second, To: 2 * time.Second, Shard: 3, Level: 0.5, Ramp: time.Second, RetryAfter: 3 * time.Second},
+				{Kind: sim.Throttle, From: time.Second, To: 2 * time.Second, Shard: 3, Level: 0.5, RetryAfter: 3 * time.Second},
 				{Kind: sim.ClockStep, To: time.Second, Delay: -time.Hour},
 			}
 		},
@@ -63,6 +64,93 @@ func TestScenarioFile(t *testing.T) {
 		got, err := read(t, text)
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s:\n%+v, %v; want\n%+v", text, got, err, want)
+		}
+	}
+}
+
+// A fault in a file may have the settings that change what its kind does, and no others: such a one is
+// most likely meant for another kind. Without a level or a delay, most kinds would do nothing.
+func TestFaultSettings(t *testing.T) {
+	const ms = time.Millisecond
+	play := func(f sim.Fault) (all [2]sim.Result) { // without and with a circuit breaker
+		f.From, f.To = 1100*ms, 2100*ms
+		s := sim.Storm("", sim.Fault{Kind: sim.Outage, From: time.Second, To: 1300 * ms, Shard: 1}, f)
+		s.Duration, s.Load.Rate, s.Backend.Workers, s.Backend.Shards = 5*time.Second, 350, 8, 2
+		s.Clients.Shared, s.Clients.Policy = true, sim.Backoff()
+		for i, c := range []*circuit.Config{nil, {RecoveryTimeout: time.Second}} {
+			s.Clients.Breaker = c
+			var err error
+			if all[i], err = sim.Run(t.Context(), s, 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return all
+	}
+	load := func(kind sim.Kind, settings []string) error {
+		fault := slices.Concat([]string{"kind: " + kind.String(), "from: 1", "to: 2"}, settings)
+		_, err := read(t, "backend: {shards: 2}\nfaults: [{"+strings.Join(fault, ", ")+"}]")
+		return err
+	}
+	all := []struct {
+		text   string
+		needed bool // by the kinds that it has an effect on
+		set    func(*sim.Fault)
+	}{
+		{"shard: 2", false, func(f *sim.Fault) { f.Shard = 2 }},
+		{"ramp: 1", false, func(f *sim.Fault) { f.Ramp = time.Second }},
+		{"retry_after: 1", false, func(f *sim.Fault) { f.RetryAfter = time.Second }},
+		{"level: 0.9", true, func(f *sim.Fault) { f.Level = 0.9 }},
+		{"delay: 800ms", true, func(f *sim.Fault) { f.Delay = 800 * ms }},
+	}
+	for kind := sim.Outage; kind <= sim.ClockStep; kind++ {
+		plain := sim.Fault{Kind: kind, Level: 0.3, Delay: 100 * ms}
+		var effective, needed []string
+		for _, setting := range all {
+			changed := plain
+			setting.set(&changed)
+			if reflect.DeepEqual(play(plain), play(changed)) {
+				continue
+			}
+			effective = append(effective, setting.text)
+			if setting.needed {
+				needed = append(needed, setting.text)
+			}
+		}
+		for _, settings := range [][]string{effective, needed} {
+			if err := load(kind, settings); err != nil {
+				t.Errorf("%v with %q: %v", kind, settings, err)
+			}
+		}
+		for _, setting := range all {
+			name, _, _ := strings.Cut(setting.text, ":")
+			switch {
+			case !slices.Contains(effective, setting.text):
+				if err := load(kind, append(slices.Clone(effective), setting.text)); err == nil || !strings.Contains(err.Error(), "faults[0]."+name+": must be absent: it has no effect") {
+					t.Errorf("%v with %q, which has no effect: %v", kind, setting.text, err)
+				}
+			case setting.needed:
+				if err := load(kind, nil); err == nil || !strings.Contains(err.Error(), "faults[0] has no "+name) {
+					t.Errorf("%v without %q: %v", kind, setting.text, err)
+				}
+			}
+		}
+	}
+}
+
+// What other values leave without effect is refused, as is what is too much.
+func TestIdleSettings(t *testing.T) {
+	for text, want := range map[string]string{
+		"load: {think: 1}":                                          `"1" for load.think: must be absent: it has no effect without load.clients`,
+		"load: {clients: 2, batch: 3}":                              `"3" for load.batch: must be absent: it has no effect with load.clients`,
+		"load: {clients: 2, every: 3}":                              `"3" for load.every: must be absent: it has no effect with load.clients`,
+		"load: {every: 1, batch: 3}":                                `"3" for load.batch: must be absent: it has no effect with load.every`,
+		"backend: {service: {distribution: constant, spread: 0.5}}": `"0.5" for backend.service.spread: must be absent: it has no effect on this distribution`,
+		"backend: {shards: 50}":                                     `"50" for backend.shards: must be at most 40`,
+		"clients: {processes: 1000000000}":                          `"1000000000" for clients.processes: must be at most 100000`,
+		"duration: 1000h":                                           `"1000h" for duration: must be at most 24h0m0s`,
+	} {
+		if _, err := read(t, text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", text, err, want)
 		}
 	}
 }
