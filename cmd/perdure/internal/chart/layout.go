@@ -331,15 +331,33 @@ func coordinate(x float64) string { return strconv.FormatFloat(round(x), 'f', -1
 func round(x float64) float64 { return math.Round(x*10) / 10 }
 
 // wide returns about how many pixels a text needs.
-func wide(s string) float64 { return letter * float64(utf8.RuneCountInString(s)) }
+func wide(s string) (width float64) {
+	for _, r := range s {
+		switch {
+		case r >= 0x1100: // Korean, Chinese and Japanese scripts, and pictures
+			width += 2 * letter
+		case strings.ContainsRune("MWmw@%", r):
+			width += 1.8 * letter
+		default:
+			width += letter
+		}
+	}
+	return width
+}
 
 // fit returns s, or as much of it as there is place for.
 func fit(s string, width float64) string {
 	if wide(s) <= width {
 		return s
 	}
-	n := max(int(width/letter)-1, 0)
-	return string([]rune(s)[:n]) + "…"
+	const more = "…"
+	used := wide(more)
+	for i, r := range s {
+		if used += wide(string(r)); used > width {
+			return s[:i] + more
+		}
+	}
+	return s
 }
 
 // clean returns s with spaces in the place of what XML can't hold.

@@ -36,7 +36,12 @@ func comparison(t *testing.T, scenario string, policies ...string) *simulate.Com
 // anything. PERDURE_TEST_PAGES names a directory that keeps the pictures.
 func TestPageInABrowser(t *testing.T) {
 	b := browsertest.Open(t)
+	named := comparison(t, "brownout", "none", "service", "pipeline", "backoff")
+	for i, name := range []string{strings.Repeat("a-name-without-spaces-", 9), strings.Repeat("漢字", 20), strings.Repeat("WM@%", 20)} {
+		named.Outcomes[i+1].Name = name
+	}
 	for name, c := range map[string]*simulate.Comparison{
+		"named":    named,
 		"brownout": comparison(t, "brownout", "none", "backoff", "aws_standard", "default", "service", "resilience4j"),
 		"throttle": comparison(t, "throttle", "backoff_budget", "service", "stamina"),
 		"healthy":  comparison(t, "healthy", "default"),
