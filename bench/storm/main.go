@@ -34,6 +34,7 @@ type settings struct {
 	clients, processes  int
 	shared, kill        bool
 	out                 string
+	rest                []string // arguments that are no flags
 	duration, from, end time.Duration
 }
 
@@ -54,6 +55,7 @@ func main() {
 	flag.BoolVar(&s.kill, "kill", false, "kill a process a second at random, and start another")
 	flag.StringVar(&s.out, "out", "", "`directory` for the table, the picture (storm.svg) and all figures (storm.json)")
 	flag.Parse()
+	s.rest = flag.Args()
 	s.duration, s.from, s.end = 22*time.Second, 4*time.Second, 9*time.Second
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -135,7 +137,9 @@ func (s settings) cells() (cells []*cell, err error) {
 func (s settings) spec() (spec, error) {
 	one := spec{Rate: s.rate, Duration: s.duration, From: s.from, To: s.end, Processes: s.processes, Kill: s.kill}
 	switch {
-	case s.rate < 40 || s.rate > 100_000:
+	case len(s.rest) > 0:
+		return one, fmt.Errorf("%q: must be flags", s.rest)
+	case !(s.rate >= 40 && s.rate <= 100_000): // NaN neither
 		return one, fmt.Errorf("-rate %v: must be 40 to 100000: one worker is 80 %% busy at 40", s.rate)
 	case s.runs < 1 || s.parallel < 1:
 		return one, fmt.Errorf("-runs %d, -parallel %d: must be above 0", s.runs, s.parallel)

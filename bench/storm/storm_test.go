@@ -207,6 +207,8 @@ func TestFlagsAreRefused(t *testing.T) {
 	good := settings{rate: 400, runs: 1, parallel: 1, clients: 20, processes: 1}
 	for want, change := range map[string]func(*settings){
 		"-rate 10":        func(s *settings) { s.rate = 10 },
+		"-rate NaN":       func(s *settings) { s.rate = math.NaN() },
+		`"outage"]: must`: func(s *settings) { s.rest = []string{"outage"} },
 		"-runs 0":         func(s *settings) { s.runs = 0 },
 		"-kill":           func(s *settings) { s.kill = true },
 		"-fault":          func(s *settings) { s.fault = "(" },
