@@ -214,7 +214,7 @@ func (b *Breaker) State() State {
 	if w.state() == Closed && b.gate != nil {
 		return gateState(b.gateOf(b.cell.Load()).Status(b.now()))
 	}
-	if s := w.state(); s != Open || b.rules.left(w, floor(b.now())) > 0 {
+	if s := w.state(); s != Open || b.left(w, floor(b.now())) > 0 {
 		return s
 	}
 	return HalfOpen

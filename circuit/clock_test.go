@@ -36,6 +36,25 @@ func TestTheWallClockIsSet(t *testing.T) {
 	}
 }
 
+// A clock that was put back keeps a breaker open for its own opening at most, though a
+// process with a longer recovery timeout has opened it before.
+func TestTheWallClockIsSetAfterALongerOpening(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := sealing(mapped{ref: cell.NewRef(new(cell.Cell))})
+		long, b := New("x", quiet(Config{Store: store, RecoveryTimeout: time.Hour})), New("x", quiet(Config{Store: store}))
+		long.Trip()
+		long.Reset()
+		b.Trip()
+		long.clock = func() time.Time { return time.Now().Add(-10 * time.Minute).Round(0) }
+		if b.clock = long.clock; !b.Allow() {
+			t.Errorf("an opening of 30 s, set ten minutes from now: %v", b.peek())
+		}
+		if long.Allow() {
+			t.Error("the process with the longer recovery timeout sends a second probe")
+		}
+	})
+}
+
 // mapped is a Store of one cell, which others could map.
 type mapped struct {
 	cell.Unshared

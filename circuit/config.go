@@ -41,7 +41,8 @@ type Config struct {
 	// RecoveryTimeout is how long the breaker stays open before the first probe,
 	// from 1ms to 30 days; 0 means 30s. If a failing service asks for a longer
 	// wait, the breaker stays open for that wait: at most a day, and only if the
-	// caller would wait that long.
+	// caller would wait that long. For all processes that share the breaker's state,
+	// by the Store, it stays open for as long as the one that opened it decided.
 	RecoveryTimeout time.Duration
 	// SuccessThreshold is the number of probes that must succeed to close the
 	// breaker, 1 to 31; 0 means 1.
@@ -49,7 +50,8 @@ type Config struct {
 	// HalfOpenMax is the maximum number of concurrent probes, 1 to 31; 0 means 1.
 	HalfOpenMax int
 	// ProbeLease is how long a probe may take before its slot is reclaimed, from
-	// 1ms; 0 means 30s.
+	// 1ms to 30 days; 0 means 30s. If processes share the state, the ProbeLease of
+	// the one that sends the probe applies.
 	ProbeLease time.Duration
 
 	// Window is the time over which FailureRatio and SlowRatio are measured, from 10ms to 24
@@ -68,8 +70,9 @@ type Config struct {
 	// breaker, above 0 to 1; 0 with SlowCall set means 0.8. SlowRatio needs a SlowCall.
 	SlowRatio float64
 
-	// OpenGrowth is the factor of the open time after each failed probe, 1 to 10; 0 means 1:
-	// every open time is RecoveryTimeout.
+	// OpenGrowth is the factor of the open time after each failed probe in a row, 1 to 10; 0
+	// means 1: every open time is RecoveryTimeout. If processes share the state, the failed
+	// probes of all of them count.
 	OpenGrowth float64
 	// OpenJitter is the maximum ratio, 0 to 1, by which each open time is
 	// lengthened at random, so that processes do not probe together; 0 means none.

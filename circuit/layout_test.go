@@ -19,7 +19,7 @@ Breaker
   failures   36-45
   successes  41-45
   in flight  36-40
-  wait       36-45
+  length     36-45
   probation  12-35
   throttled   2-11
   spared      1-1
@@ -56,7 +56,7 @@ func TestLayout(t *testing.T) {
 		{"failures", func(w uint64) uint64 { return uint64(packedState(w).failures()) }},
 		{"successes", func(w uint64) uint64 { return uint64(packedState(w).successes()) }},
 		{"in flight", func(w uint64) uint64 { return uint64(packedState(w).inFlight()) }},
-		{"wait", func(w uint64) uint64 { return uint64(packedState(w).failures()) }},
+		{"length", func(w uint64) uint64 { return uint64(packedState(w).failures()) }},
 		{"probation", func(w uint64) uint64 { return w & uint64(instantMask>>probationShift<<probationShift) }},
 		{"throttled", func(w uint64) uint64 { return uint64(packedState(w).throttled()) }},
 		{"spared", func(w uint64) uint64 { return w & sparedBit }},

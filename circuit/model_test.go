@@ -28,6 +28,8 @@ type modelState struct {
 	// The leases of probes that are out and whose results count, in ticks,
 	// ascending; 0: over. The rest of the array is -1.
 	leases [3]int8
+	// What the cell has beside the word, for processes with other rules.
+	longest instant
 	// A permit has been used twice, so the places of probes are miscounted.
 	careless bool
 }
@@ -82,7 +84,7 @@ func (m *model) expand(s modelState) error {
 // next makes the step for e and checks what holds for every step.
 func (m *model) next(s modelState, e event) (modelState, bool, error) {
 	m.steps++
-	e.now, e.begin = base, base
+	e.now, e.begin, e.longest = base, base, s.longest
 	w, admitted := m.step(&m.rules, s.word, e)
 	if err := m.sound(s.word, w, e); err != nil {
 		return s, false, fmt.Errorf("signal %d leads to %v: %w", e.signal, modelState{word: w}, err)
@@ -91,7 +93,10 @@ func (m *model) next(s modelState, e event) (modelState, bool, error) {
 		s.leases = [3]int8{-1, -1, -1} // their results no longer count
 		s.careless = false
 	}
-	s.word = w
+	s.word, s.longest = w, max(s.longest, m.rules.unsaid(w, e))
+	if s.longest <= m.rules.lease && w.state() != HalfOpen {
+		s.longest = 0 // it has no effect until the next lease
+	}
 	return s, admitted, nil
 }
 
@@ -120,11 +125,11 @@ func (m *model) sound(before, after packedState, e event) error {
 		return fmt.Errorf("it is half-open without a call")
 	case from == HalfOpen && to == Closed && e.signal == success && before.successes()+1 < r.successes:
 		return fmt.Errorf("it closes after too few successes")
-	case e.signal == remote && e.state == Open && (after.ahead(base, 4*farAhead) < 0 || after.ahead(base, 4*farAhead) > max(r.openLimit, maxHint)):
+	case e.signal == remote && e.state == Open && to == Open && (after.ahead(base, 2*maxOpening) < 0 || after.ahead(base, 2*maxOpening) > maxOpening):
 		return fmt.Errorf("it is told to open, and opens for too long")
-	case e.signal == remote && e.state == Open && to == Open && max(0, r.left(after, base)) != max(0, min(e.until-base, max(r.openLimit, maxHint))):
+	case e.signal == remote && e.state == Open && to == Open && max(0, r.left(after, base, r.unsaid(after, e))) != max(0, min(e.until-base, maxOpening)):
 		return fmt.Errorf("it is told to open, and opens for another time")
-	case to == Open && from != Open && e.signal != remote && r.left(after, base) != m.openTime(after, e):
+	case to == Open && from != Open && e.signal != remote && r.left(after, base, 0) != m.openTime(after, e):
 		return fmt.Errorf("it opens for the wrong time")
 	}
 	if err := m.counts(before, after, e); err != nil {
@@ -184,7 +189,7 @@ func (m *model) tidy(w packedState) error {
 			return fmt.Errorf("it counts %d failures and stays closed", w.failures())
 		}
 	case Open:
-		if instant(counts)*waitUnit >= maxHint+waitUnit {
+		if instant(counts)*lengthUnit >= maxHint+lengthUnit {
 			return fmt.Errorf("counts are left in an open breaker")
 		}
 	case HalfOpen:
@@ -196,8 +201,8 @@ func (m *model) tidy(w packedState) error {
 			return fmt.Errorf("something is left in an isolated breaker")
 		}
 	}
-	if r.growth <= 1 && w.reopened() != 0 {
-		return fmt.Errorf("without growth it counts reopenings")
+	if r.growth <= 1 && w.state() == Closed && w.reopened() != 0 {
+		return fmt.Errorf("without growth it is on probation")
 	}
 	return nil
 }
@@ -239,9 +244,9 @@ func (m *model) manual(s modelState) error {
 // no breaker is set to half-open by others, and that an isolated breaker is not opened.
 func (m *model) fleet(s modelState) error {
 	for want := Closed; want <= Isolated; want++ {
-		for _, until := range []instant{-1 << 40, base, base + m.rules.open, base + 2*farAhead, base + 3*modelTick} {
-			if want != Open && until != base {
-				continue // it has no meaning
+		for _, until := range []instant{-1 << 40, base, base + m.rules.open, base + 2*maxOpening, base + 3*modelTick} {
+			if want != Open && until != base || until > base+maxOpening && m.rules.growth > 1 {
+				continue // it has no meaning, or doubles the states of large configurations
 			}
 			n, _, err := m.next(s, event{signal: remote, state: want, until: until})
 			switch {
@@ -267,28 +272,28 @@ func (m *model) clock(s modelState) error {
 	if s.word.state() == Isolated || s.word.state() == Closed && s.word.reopened() == 0 {
 		return nil // no time runs
 	}
-	left := m.rules.left(s.word, base)
-	if s.word.ahead(base, 2*farAhead) > 2*farAhead/3 && s.word.state() != Closed {
-		left = farAhead // which counts as over
+	left := m.rules.left(s.word, base, s.longest)
+	over := left <= 0 && s.word.state() != Closed && s.word.ahead(base, maxOpening) > 0
+	if over {
+		left = farAhead
 	}
 	from := m.visit(s)
-	passed := s
+	passed, put := s, s
 	for i, l := range s.leases {
 		passed.leases[i] = max(l-1, min(l, 0))
+		put.leases[i] = min(l, 0) // their age is not known
 	}
 	far := max(m.rules.probation(), m.rules.openLimit, m.rules.lease, 3*modelTick) + 2*modelTick
 	switch {
-	case left <= far: // else it stays too far ahead, or comes back in reach as by the clock below
+	case over: // it stays too far ahead, or comes back in reach as by the clock below
+	case left <= far:
 		passed.word = setLeft(s.word, max(left-modelTick, 0))
-	case s.word.state() == Open && s.word.failures() > 0: // what servers asked for passes, in one tick of many
+	default: // what servers and others asked for passes, in one step for many ticks
+		passed = put
 		passed.word = setLeft(s.word, 0)
 	}
 	m.on[from] = append(m.on[from], int32(m.visit(passed)))
 
-	put := s
-	for i, l := range s.leases {
-		put.leases[i] = min(l, 0) // their age is not known
-	}
 	for _, d := range []instant{0, min(left+modelTick, far), farAhead} {
 		put.word = setLeft(s.word, d)
 		m.visit(put)
@@ -302,7 +307,10 @@ func (m *model) call(s modelState) error {
 	if err != nil {
 		return err
 	}
-	left := m.rules.left(s.word, base)
+	if err := m.others(s, n, admitted); err != nil {
+		return err
+	}
+	left := m.rules.left(s.word, base, s.longest)
 	switch state := s.word.state(); {
 	case state == Closed && !admitted:
 		return fmt.Errorf("a closed breaker refuses a call")
@@ -323,6 +331,24 @@ func (m *model) call(s modelState) error {
 		}
 	}
 	m.visit(n)
+	return nil
+}
+
+// others: processes with other rules keep to what the one that set the state has decided.
+// n is the state after a call of a process with the rules of m, which is admitted or not.
+func (m *model) others(s, n modelState, admitted bool) error {
+	for _, d := range []time.Duration{time.Millisecond, maxOpen} {
+		other := Config{RecoveryTimeout: d, ProbeLease: d}.filled().rules()
+		w, passes := m.step(&other, s.word, event{signal: acquire, now: base, begin: base, longest: s.longest})
+		switch state := s.word.state(); {
+		case state == Closed && w != n.word:
+			return fmt.Errorf("another process ends a probation or lets it last")
+		case state == Open && passes != admitted:
+			return fmt.Errorf("another process has admitted %v in an opening, and this one %v", passes, admitted)
+		case state == HalfOpen && passes && !admitted:
+			return fmt.Errorf("another process takes over a lease that lasts")
+		}
+	}
 	return nil
 }
 

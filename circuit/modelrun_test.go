@@ -147,7 +147,7 @@ func TestModelFindsBugs(t *testing.T) {
 		{"opens for a shorter time than its own, because a service that fails asked for that", func(r *rules, w packedState, e event) (packedState, bool) {
 			n, ok := r.step(w, e)
 			if e.signal == failure && e.hint > 0 && n.state() == Open && w.state() != Open {
-				n = n.run(0).wait(e.hint, e, r)
+				n = n.openFor(e.hint, e.begin)
 			}
 			return n, ok
 		}, "wrong time"},
@@ -157,6 +157,30 @@ func TestModelFindsBugs(t *testing.T) {
 			}
 			return r.step(w, e)
 		}, "opens for another time"},
+		{"ends an opening by its own rules", func(r *rules, w packedState, e event) (packedState, bool) {
+			if e.signal == acquire && w.state() == Open && w.ahead(e.now, r.openLimit) == 0 && r.open < modelTick {
+				w = w.until(e.now)
+			}
+			return r.step(w, e)
+		}, "another process has admitted true"},
+		{"lets an opening last by its own rules", func(r *rules, w packedState, e event) (packedState, bool) {
+			if e.signal == acquire && w.state() == Open && w.ahead(e.now, r.openLimit) > 0 && r.open == maxProbation {
+				return w, false
+			}
+			return r.step(w, e)
+		}, "another process has admitted false"},
+		{"ends a lease by its own rules", func(r *rules, w packedState, e event) (packedState, bool) {
+			if w.state() == HalfOpen {
+				e.longest = 0
+			}
+			return r.step(w, e)
+		}, "takes over a lease"},
+		{"ends a probation by its own rules", func(r *rules, w packedState, e event) (packedState, bool) {
+			if e.signal == acquire && w.state() == Closed && w.reopened() > 0 && r.openMax < modelTick {
+				w = w.next(Closed)
+			}
+			return r.step(w, e)
+		}, "ends a probation"},
 		{"never ends the runs", func(r *rules, w packedState, e event) (packedState, bool) {
 			if e.signal == success && w.state() == Closed {
 				e.early = true
@@ -191,7 +215,7 @@ func TestModelFindsBugs(t *testing.T) {
 		{"opens for twice the time", func(r *rules, w packedState, e event) (packedState, bool) {
 			n, ok := r.step(w, e)
 			if n.state() == Open && w.state() != Open {
-				n = n.until(e.begin + 2*r.left(n, e.now))
+				n = n.until(e.begin + 2*r.left(n, e.now, e.longest))
 			}
 			return n, ok
 		}, "wrong time"},

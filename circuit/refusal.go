@@ -12,9 +12,14 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/class"
 )
 
+// left returns how long after now the instant of w is, by its meaning in the state.
+func (b *Breaker) left(w packedState, now instant) instant {
+	return b.rules.left(w, now, instant(b.cell.Load().Longest()))
+}
+
 // end returns the instant of w on the wall clock, or now if it has passed.
 func (b *Breaker) end(w packedState, now instant) time.Time {
-	return b.wall(now + max(b.rules.left(w, now), 0))
+	return b.wall(now + max(b.left(w, now), 0))
 }
 
 // A refused is the OpenError that all calls in one packed state share.
@@ -66,7 +71,7 @@ func (b *Breaker) refusal(w packedState, now instant) *refused {
 	if r.State == Open || r.State == HalfOpen {
 		r.RetryAt = b.end(w, now)
 	}
-	switch left := b.rules.left(w, now); {
+	switch left := b.left(w, now); {
 	case r.State == Isolated:
 		r.end = math.MaxInt64
 	case b.config.ObserveOnly, left <= 0, r.State == HalfOpen && w.inFlight() < b.rules.probes: // refused by the store, for now
@@ -133,7 +138,7 @@ func (b *Breaker) shutOut(c *cell.Cell) error {
 
 // shut reports whether w admits no call at now, not even a probe.
 func (b *Breaker) shut(w packedState, now instant) bool {
-	return w.state() == Isolated || w.state() == Open && !b.config.ObserveOnly && b.rules.left(w, now) > 0
+	return w.state() == Isolated || w.state() == Open && !b.config.ObserveOnly && b.left(w, now) > 0
 }
 
 // refusals counts the calls that this process has refused in one opening, for a log with

@@ -15,8 +15,8 @@ import (
 //
 //	           high, low                          instant
 //	Closed     consecutive failures (10 bits)     probation 24 | throttled 10 | spared 1 | timed 1
-//	Open       length of a wait (10 bits)         when the first probe may be sent
-//	HalfOpen   successes, probes in flight        end of the last probe's lease
+//	Open       length of the opening (10 bits)    when the first probe may be sent
+//	HalfOpen   successes, probes in flight        end of the leases of all probes
 //	Isolated   0                                  0
 //
 // Of these:
@@ -26,8 +26,13 @@ import (
 //   - spared is set if a success of a call that began in full health did not end a
 //     run of failures.
 //   - timed is set if a caller's deadline ended a call: then calls are measured.
-//   - length of a wait, in units of 85 s, is the length of an opening that servers
-//     asked for; 0 means the breaker's own open time.
+//   - length of the opening is in units of 85 s, rounded up; 0 means that it is not
+//     known, or more than a day.
+//
+// The process that sets an instant decides how far ahead it is. A process with other
+// rules must neither shorten that, nor believe an instant of a clock that was put back
+// since. So the longest lease, and the longest opening of more than a day, are in the
+// cell beside the state: see cell.Longest.
 //
 // The generation grows with each change of state and each lease that is taken over.
 // A result of an earlier generation is ignored. The generation wraps after 4,096.
@@ -54,7 +59,7 @@ const (
 	throttledMask  = 1<<10 - 1
 	probationShift = throttledShift + 10 // also of its units: 4,096 ms
 	probationBits  = instantBits - probationShift
-	waitUnit       = 85_000 // milliseconds; 10 bits hold more than 24 hours
+	lengthUnit     = 85_000 // milliseconds; 10 bits hold more than 24 hours
 
 	instantMask = 1<<instantBits - 1
 	countMask   = 1<<countBits - 1
@@ -132,8 +137,8 @@ func ceil(ns int64) instant { return floor(ns + int64(time.Millisecond) - 1) }
 const skew = instant(time.Minute / time.Millisecond)
 
 // ahead returns how long after now the instant of w is, in milliseconds; 0 or less if
-// it has passed. An instant more than limit, the longest time that is ever set, after
-// now was set before the clock was put back: it counts as passed.
+// it has passed. An instant more than limit, the longest time for which it can have been
+// set, after now was set before the clock was put back: it counts as passed.
 func (w packedState) ahead(now, limit instant) instant {
 	d := instant(w-packedState(now)) << (64 - instantBits) >> (64 - instantBits)
 	if d > limit+skew {
@@ -143,7 +148,8 @@ func (w packedState) ahead(now, limit instant) instant {
 }
 
 // left returns how long after now the instant of w is, by its meaning in the state.
-func (r *rules) left(w packedState, now instant) instant {
+// longest is that of the cell.
+func (r *rules) left(w packedState, now, longest instant) instant {
 	switch w.state() {
 	case Closed:
 		if w.reopened() == 0 {
@@ -151,17 +157,17 @@ func (r *rules) left(w packedState, now instant) instant {
 		}
 		const low = 64 - probationBits
 		units := instant(w>>probationShift-packedState(now)>>probationShift) << low >> low
-		if d := units << probationShift; d <= r.probation()+skew {
+		if d := units << probationShift; d <= maxProbation+skew {
 			return d
 		}
 		return 0
 	case Open:
 		if n := instant(w.failures()); n > 0 {
-			return w.ahead(now, n*waitUnit)
+			return w.ahead(now, n*lengthUnit)
 		}
-		return w.ahead(now, r.openLimit)
+		return w.ahead(now, max(r.openLimit, longest))
 	case HalfOpen:
-		return w.ahead(now, r.lease)
+		return w.ahead(now, max(r.lease, longest))
 	default:
 		return 0
 	}
@@ -204,6 +210,7 @@ type event struct {
 	generation     uint16  // of the call's permit; of results and verdicts
 	now            instant // rounded down
 	begin          instant // now rounded up
+	longest        instant // of the cell
 	early          bool    // of success: the call began in full health
 	hint           instant // of failures: how long servers asked not to be called; 0 means not
 	u              float64 // random, in [0, 1): for the jitter of the open time
@@ -240,19 +247,22 @@ func (r *rules) step(w packedState, e event) (next packedState, admitted bool) {
 
 // admit returns the state after a call that asks for a permit.
 func (r *rules) admit(w packedState, e event) (packedState, bool) {
+	left := r.left(w, e.now, e.longest)
 	switch w.state() {
 	case Closed:
 		return r.endProbation(w, e.now), true
 	case Open:
-		if r.left(w, e.now) > 0 {
+		if left > 0 {
 			return w, false
 		}
 		return w.next(HalfOpen).reopen(w.reopened()).low(1).until(e.begin + r.lease), true
 	case HalfOpen:
-		if n := w.inFlight(); n < r.probes {
+		switch n := w.inFlight(); {
+		case n < r.probes && n > 0 && left > e.begin-e.now+r.lease:
+			return w.low(n + 1), true // another process has sent a probe with a longer lease
+		case n < r.probes:
 			return w.low(n + 1).until(e.begin + r.lease), true
-		}
-		if r.left(w, e.now) > 0 {
+		case left > 0:
 			return w, false
 		}
 		// The lease is over: the probe hangs or its process is gone.
@@ -280,14 +290,14 @@ func (r *rules) manual(w packedState, e event) packedState {
 // applyRemote returns the state after other hosts have set theirs. They never set
 // half-open: probes are leased before they are sent. Only a person ends an isolation.
 func (r *rules) applyRemote(w packedState, e event) packedState {
-	wait := max(0, min(e.until-e.begin, max(r.openLimit, maxHint)))
+	d := max(0, min(e.until-e.begin, maxOpening))
 	switch {
 	case e.state == Open && w.state() == Isolated:
 		return w
 	case e.state == Open && w.state() == Open:
-		return w.run(0).wait(wait, e, r)
+		return w.openFor(d, e.begin)
 	case e.state == Open:
-		return w.next(Open).reopen(w.reopened()).wait(wait, e, r)
+		return w.next(Open).reopen(w.reopened()).openFor(d, e.begin)
 	case e.state == w.state(), e.state == HalfOpen, e.onlyIfIsolated && w.state() != Isolated:
 		return w
 	default:
@@ -295,16 +305,32 @@ func (r *rules) applyRemote(w packedState, e event) packedState {
 	}
 }
 
-// maxHint is the longest opening that servers can ask for.
-const maxHint = instant(cell.MaxHint / time.Millisecond)
+const (
+	maxHint      = instant(cell.MaxHint / time.Millisecond) // longest opening that servers can ask for
+	maxOpening   = 2 * maxProbation                         // longest opening of any Config: OpenMax, and OpenJitter
+	maxProbation = instant(maxOpen / time.Millisecond)
+)
 
-// wait sets when an open breaker admits the first probe. If that is later than its own
-// rules allow, the state contains the length.
-func (w packedState) wait(d instant, e event, r *rules) packedState {
-	if d > r.openLimit {
-		w = w.run(int((d + waitUnit - 1) / waitUnit))
+// openFor sets the length of the opening of w, which begins at begin.
+func (w packedState) openFor(d, begin instant) packedState {
+	n := d/lengthUnit + 1
+	if n > runMask {
+		n = 0
 	}
-	return w.until(e.begin + d)
+	return w.run(int(n)).until(begin + d)
+}
+
+// unsaid returns how far ahead e has set the instant of next, if next does not contain
+// that; else 0.
+func (r *rules) unsaid(next packedState, e event) instant {
+	switch {
+	case next.state() == HalfOpen && e.signal == acquire:
+		return r.lease
+	case next.state() == Open && next.failures() == 0:
+		return next.ahead(e.now, maxOpening)
+	default:
+		return 0
+	}
 }
 
 // whileClosed returns the state after the result of a call through a closed breaker.
@@ -374,14 +400,11 @@ func (r *rules) whileHalfOpen(w packedState, e event) packedState {
 // until the instant that servers asked for if that is later. Throttled responses open
 // the breaker until that instant even if it is earlier.
 func (r *rules) opened(w packedState, reopened int, e event) packedState {
-	if r.growth <= 1 {
-		reopened = 0
-	}
 	d := r.openTime(reopened, e.u)
 	if asked := min(e.hint, maxHint); asked > d || asked > 0 && e.signal == throttled {
 		d = asked
 	}
-	return w.next(Open).reopen(reopened).wait(d, e, r)
+	return w.next(Open).reopen(reopened).openFor(d, e.begin)
 }
 
 // openTime returns min(open * growth^reopened, openMax) * (1 + jitter*u): the jitter is
@@ -406,11 +429,11 @@ func (r *rules) closed(w packedState, now instant) packedState {
 }
 
 // probation returns the length of a probation.
-func (r *rules) probation() instant { return min(10*r.openMax, instant(maxOpen/time.Millisecond)) }
+func (r *rules) probation() instant { return min(10*r.openMax, maxProbation) }
 
 // endProbation removes the probation if it is over.
 func (r *rules) endProbation(w packedState, now instant) packedState {
-	if w.reopened() > 0 && r.left(w, now) <= 0 {
+	if w.reopened() > 0 && r.left(w, now, 0) <= 0 {
 		return w &^ (reopenMask << reopenShift) &^ (instantMask >> probationShift << probationShift)
 	}
 	return w

@@ -143,7 +143,7 @@ func TestOpenTimeGrows(t *testing.T) {
 	v := walker{rules: flat, now: base}
 	v.do(trip)
 	for i := range 20 {
-		if d := flat.left(v.word, v.now); d != 10_000 {
+		if d := flat.left(v.word, v.now, 0); d != 10_000 {
 			t.Fatalf("without growth, opening %d lasts %d ms", i, d)
 		}
 		v.now += 10_000
@@ -170,7 +170,7 @@ func TestProbation(t *testing.T) {
 	}
 	v.now += 40_000 - 1 // ten times OpenMax, less a millisecond
 	v.do(failure)
-	if d := r.left(v.word, v.now); d != 4000 {
+	if d := r.left(v.word, v.now, 0); d != 4000 {
 		t.Errorf("a trip on probation opens for %d ms, want 4000", d)
 	}
 	for _, s := range []signal{acquire, success} {
@@ -183,7 +183,7 @@ func TestProbation(t *testing.T) {
 	v = closedAfterTwoFailedProbes()
 	v.now += 40_000 + 4096 // the unit in which a word has it
 	v.do(failure)
-	if d := r.left(v.word, v.now); d != 1000 {
+	if d := r.left(v.word, v.now, 0); d != 1000 {
 		t.Errorf("a trip after the probation opens for %d ms, want 1000", d)
 	}
 }
@@ -238,8 +238,8 @@ func TestNothingEndsEarly(t *testing.T) {
 	}
 }
 
-// A clock step keeps a breaker from admitting calls for at most its longest open time and
-// a minute.
+// A clock step keeps a breaker from admitting calls for at most its open time, rounded up
+// to a multiple of 85 s, and a minute.
 func TestClockSteps(t *testing.T) {
 	for _, c := range []Config{
 		{RecoveryTimeout: time.Second},
@@ -269,7 +269,7 @@ func TestClockSteps(t *testing.T) {
 			for !v.do(acquire) {
 				v.now += 1000
 			}
-			if waited := v.now - begin; waited > r.openLimit+skew {
+			if waited := v.now - begin; waited > (r.openLimit/lengthUnit+1)*lengthUnit+skew {
 				t.Errorf("%+v: put back by %d s, it stays open for %d ms", c, back*30, waited)
 			}
 		}

@@ -160,8 +160,13 @@ func TestOrders(t *testing.T) {
 		if b.Allow() {
 			t.Error("a call passes before the instant that it was told, as its own open time is shorter")
 		}
-		order(Open, 48*time.Hour) // longer than any
-		after(24 * time.Hour)
+		order(Open, 48*time.Hour) // longer than servers can ask for
+		after(48*time.Hour - time.Second)
+		if b.Allow() {
+			t.Error("a call passes before the instant that it was told, as a packed state holds no length of days")
+		}
+		order(Open, 100*24*time.Hour) // longer than any
+		after(60 * 24 * time.Hour)
 		probe, err := b.Acquire()
 		if err != nil || !probe.Probe() {
 			t.Fatalf("no probe after the longest open time that there is: %v", err)

@@ -76,7 +76,8 @@ type plan struct {
 	signal    signal
 	old, next packedState
 	admitted  bool
-	now       int64 // as now returns it
+	unsaid    instant // as unsaid returns it
+	now       int64   // as now returns it
 }
 
 // plan returns the plan for e.
@@ -89,18 +90,23 @@ func (b *Breaker) plan(e event) plan {
 	if b.window.length > 0 && b.virtual == nil {
 		align(time.Now())
 	}
-	e.now, e.begin, e.u = floor(p.now), ceil(p.now), b.chance()
+	e.now, e.begin, e.longest, e.u = floor(p.now), ceil(p.now), instant(p.cell.Longest()), b.chance()
 	switch e.signal {
 	case throttled, failure, verdict:
 		e.hint = instant(p.cell.Hint(int64(e.begin)))
 	default:
 	}
 	p.next, p.admitted = b.rules.step(p.old, e)
+	p.unsaid = b.rules.unsaid(p.next, e)
 	return p
 }
 
-// swap replaces p.old by p.next, and reports false if the state has changed since.
-func (p *plan) swap() bool { return p.cell.Breaker.CompareAndSwap(uint64(p.old), uint64(p.next)) }
+// swap replaces p.old by p.next, and reports false if the state has changed since. The
+// cell has what p.next does not say before another process can see p.next.
+func (p *plan) swap() bool {
+	p.cell.RecordLongest(int64(p.unsaid))
+	return p.cell.Breaker.CompareAndSwap(uint64(p.old), uint64(p.next))
+}
 
 // changesState reports whether p changes the State, not only its counts.
 func (p *plan) changesState() bool { return p.old.state() != p.next.state() }
@@ -226,7 +232,7 @@ func (b *Breaker) openUntil(w packedState, now int64) int64 {
 	if w.state() != Open {
 		return now
 	}
-	return now + int64(min(b.rules.left(w, floor(now)), 0))*int64(time.Millisecond)
+	return now + int64(min(b.left(w, floor(now)), 0))*int64(time.Millisecond)
 }
 
 // A Transition is one change of a breaker's state, as Config.Observe gets it.

@@ -41,10 +41,11 @@ type Cell struct {
 	override     atomic.Int64     // last override set on this host, see Override
 	SeenOverride atomic.Uint64    // ID of the last override of another host that was applied here; the store makes it
 
-	Window [Buckets]Bucket // three lines, with the name
-	name   atomic.Uint64   // random, see Name
-	spent  atomic.Int64    // second schedule of the rate limit, see Spend
-	_      [2]uint64
+	Window  [Buckets]Bucket // three lines, with the name
+	name    atomic.Uint64   // random, see Name
+	spent   atomic.Int64    // second schedule of the rate limit, see Spend
+	longest atomic.Int64    // how far ahead an instant of Breaker can be, see Longest
+	_       uint64
 
 	// Counters, for people.
 	Calls     [8]atomic.Uint64 // attempts of policies that have Metrics, by class: success, transient, throttled, conflict, permanent, ignored, unknown; one to spare
@@ -115,6 +116,21 @@ func hintLeft(word uint64, now int64) int64 {
 		return 0
 	}
 	return max(int64(word&hintMask)-max(age, 0), 0)
+}
+
+// Longest returns the longest time, in milliseconds, for which a process has set an
+// instant of the word Breaker that does not contain that time; 0 means not known. An
+// instant further ahead was set before a clock was put back.
+func (c *Cell) Longest() int64 { return c.longest.Load() }
+
+// RecordLongest makes ms the longest time, unless a longer one is recorded. Call it
+// before the instant is set.
+func (c *Cell) RecordLongest(ms int64) {
+	for old := c.longest.Load(); old < ms; old = c.longest.Load() {
+		if c.longest.CompareAndSwap(old, ms) {
+			return
+		}
+	}
 }
 
 // SetOverride records that a person sets the state on this host at now.

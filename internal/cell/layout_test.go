@@ -27,7 +27,8 @@ Cell: 512 bytes
  128 Window   160
  288 name       8
  296 spent      8
- 304 _         16
+ 304 longest    8
+ 312 _          8
  320 Calls     64
  384 Rejected   8
  392 Refused   56

@@ -128,6 +128,35 @@ func testFailedProbe(t *testing.T, s Subject) {
 	s.closes(t, b)
 }
 
+func testOpenersTime(t *testing.T, s Subject) {
+	t.Helper()
+	long := quick()
+	long.RecoveryTimeout = time.Hour
+	b := s.breakersOf(t, long, quick())
+	fail(t, b[0])
+	eventually(t, func() bool { return all(b, notClosed) }, "all are open")
+	_, err := b[1].Acquire()
+	if e, ok := errors.AsType[*circuit.OpenError](err); !ok || e.State != circuit.Open || time.Until(e.RetryAt) < time.Hour-patience {
+		t.Errorf("a process with a shorter recovery timeout: %v, want that the breaker is open for an hour", err)
+	}
+}
+
+func testProbersLease(t *testing.T, s Subject) {
+	t.Helper()
+	long := quick()
+	long.ProbeLease = time.Hour
+	b := s.breakersOf(t, long, quick())
+	opens(t, b)
+	p := probe(t, b[:1])
+	for range 100 {
+		if _, err := b[1].Acquire(); err == nil && !s.Noisy {
+			t.Fatal("a process with a shorter lease lets a call pass while a probe is in flight")
+		}
+	}
+	p.Success()
+	s.closes(t, b)
+}
+
 func testOverride(t *testing.T, s Subject) {
 	t.Helper()
 	b := s.breakers(t, 3, quick())

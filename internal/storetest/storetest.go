@@ -9,6 +9,7 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -40,6 +41,8 @@ func Run(t *testing.T, subject func(*testing.T) Subject) {
 		"one probe for all":                   testOneProbe,
 		"a probe's lease ends":                testLease,
 		"a failed probe opens all":            testFailedProbe,
+		"an opening is its opener's":          testOpenersTime,
+		"a lease is its prober's":             testProbersLease,
 		"an override sets the state of all":   testOverride,
 		"a later process is isolated too":     testLatecomer,
 		"a token is spent once":               testBudget,
@@ -64,9 +67,15 @@ func quick() circuit.Config {
 }
 
 // breakers returns n breakers of one name, each in a process of its own.
-func (s Subject) breakers(t *testing.T, n int, c circuit.Config) (all []*circuit.Breaker) {
+func (s Subject) breakers(t *testing.T, n int, c circuit.Config) []*circuit.Breaker {
 	t.Helper()
-	for range n {
+	return s.breakersOf(t, slices.Repeat([]circuit.Config{c}, n)...)
+}
+
+// breakersOf returns a breaker of one name for each of configs, each in a process of its own.
+func (s Subject) breakersOf(t *testing.T, configs ...circuit.Config) (all []*circuit.Breaker) {
+	t.Helper()
+	for _, c := range configs {
 		p := s.process(t)
 		c.Store = p.Store
 		all = append(all, circuit.New("backend", c))
