@@ -33,12 +33,11 @@ func (a Action) Do(ctx context.Context, s *Store, key string, log *slog.Logger) 
 		Window: time.Minute, FailureRatio: 1, // so that a reset clears the window, if the breaker has one,
 		Gate: circuit.FailFast, // and the limit of its gate
 	})
-	seen := circuit.New(key, circuit.Config{Store: s, RecoveryTimeout: longest, ProbeLease: longest, Gate: circuit.FailFast})
 	s.Ready(ctx)
-	was = seen.State()
+	was = b.State()
 	a.do(b)
 	if s.fleet != nil && a.Name == "reset" {
 		s.fleet.Reset(key) // even if the breaker is closed on this host
 	}
-	return was, seen.State()
+	return was, b.State()
 }

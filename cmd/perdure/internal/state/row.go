@@ -43,10 +43,6 @@ type Row struct {
 	metrics circuit.Metrics // of this host
 }
 
-// longest is the RecoveryTimeout for reading a breaker with unknown settings: longer than
-// any that they could have.
-const longest = 30 * 24 * time.Hour
-
 // startBudget is the initial balance of budgets, in tokens.
 const startBudget = 1
 
@@ -66,8 +62,7 @@ func (s *Snapshot) Rows() []Row {
 
 func (s *Snapshot) row(key string) Row {
 	c := circuit.Config{
-		Store: s.store, RecoveryTimeout: longest, ProbeLease: longest, Budget: 1000,
-		Observe: func(context.Context, circuit.Transition) {},
+		Store: s.store, Budget: 1000, Observe: func(context.Context, circuit.Transition) {},
 	}
 	b := circuit.New(key, c)
 	m := b.Metrics()
