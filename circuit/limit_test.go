@@ -244,9 +244,13 @@ func TestAWaitForAPlaceIsReported(t *testing.T) {
 		c.Observe = func(_ context.Context, t circuit.Transition) { seen = append(seen, t) }
 		b := circuit.New("x", c)
 		queued := 0
-		p := retry.Policy{Breaker: b, Observe: func(_ context.Context, e retry.Event) {
-			if e.Kind == retry.Queued && e.RetryAt.IsZero() {
-				queued++
+		p := retry.Policy{Name: "load", Breaker: b, Observe: func(_ context.Context, e retry.Event) {
+			if e.Kind != retry.Queued {
+				return
+			}
+			queued++
+			if e.Reason != retry.ReasonLimit || !e.RetryAt.IsZero() || e.Message() != "load waits: concurrency limit of 'x' is reached" {
+				t.Errorf("%+v: %s", e, e.Message())
 			}
 		}}
 		nothing := func(context.Context) error { return nil }

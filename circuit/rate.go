@@ -102,7 +102,7 @@ func (b *Breaker) reportWaitForTurn(ctx context.Context, a ask, d time.Duration)
 		return
 	}
 	first := d >= reportedWait && b.firstInMinute(&b.rate.reportAfter)
-	b.reportQueued(ctx, a, first, Reason{code: RateReached}, b.clock().Add(d))
+	b.reportQueued(ctx, a, seam.ForRate, first, b.clock().Add(d))
 }
 
 // firstInMinute reports whether no wait was reported for reportInterval. after is the end
@@ -114,11 +114,19 @@ func (b *Breaker) firstInMinute(after *atomic.Int64) bool {
 
 // reportQueued reports that a call begins to wait, why, and until when, if that is known.
 // Outside of a retry only the first wait is reported.
-func (b *Breaker) reportQueued(ctx context.Context, a ask, first bool, why Reason, turn time.Time) {
+func (b *Breaker) reportQueued(ctx context.Context, a ask, cause seam.WaitCause, first bool, turn time.Time) {
 	switch {
 	case a.Queued != nil:
-		a.Queued.Queued(ctx, a.Made, first, turn)
+		a.Queued.Queued(ctx, a.Made, cause, first, turn)
 	case first:
+		why := unpack(b.cell.Load().Reason.Load())
+		switch cause {
+		case seam.ForRate:
+			why = Reason{code: RateReached}
+		case seam.ForPlace:
+			why = Reason{code: ConcurrencyReached}
+		default:
+		}
 		b.report(ctx, Transition{
 			Name: b.name, From: b.State(), To: b.State(), Reason: why, At: b.clock(), RetryAt: turn, Queued: true,
 		})

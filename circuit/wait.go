@@ -165,7 +165,7 @@ func number(word, generation uint64) int {
 func (b *Breaker) reportWaitAtGate(ctx context.Context, a ask) {
 	opening := b.opening(Open)
 	first := b.gate.reportedOpening.Swap(opening) != opening
-	b.reportQueued(ctx, a, first, unpack(b.cell.Load().Reason.Load()), time.Time{})
+	b.reportQueued(ctx, a, seam.AtGate, first, time.Time{})
 }
 
 // serveLineLocked ends the waits of calls that are admitted or whose time is over, and
@@ -293,7 +293,7 @@ func (b *Breaker) awaitPlace(ctx context.Context, c *cell.Cell, a ask, shared bo
 	}
 	until := time.Now().Add(left - min(reserve, left/2))
 	if shared {
-		b.reportQueued(ctx, a, b.firstInMinute(&b.reportPlaceAfter), Reason{code: ConcurrencyReached}, time.Time{})
+		b.reportQueued(ctx, a, seam.ForPlace, b.firstInMinute(&b.reportPlaceAfter), time.Time{})
 		return b.places.Wait(ctx, until, nil), nil
 	}
 	for reported := false; ; reported = true {
@@ -302,7 +302,7 @@ func (b *Breaker) awaitPlace(ctx context.Context, c *cell.Cell, a ask, shared bo
 			return false, err
 		}
 		if !reported {
-			b.reportQueued(ctx, a, b.firstInMinute(&b.reportPlaceAfter), Reason{code: ConcurrencyReached}, time.Time{})
+			b.reportQueued(ctx, a, seam.ForPlace, b.firstInMinute(&b.reportPlaceAfter), time.Time{})
 		}
 		if b.places.Wait(ctx, until, shuts) {
 			return true, nil

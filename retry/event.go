@@ -12,6 +12,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/internal/breakers"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
+	"github.com/seed-0f2c7998/perdure/internal/seam"
 )
 
 // A Kind says what an [Event] reports.
@@ -46,7 +47,7 @@ type Event struct {
 	Attempt     int           // number of the last attempt, from 1; 0 means that no attempt was made
 	MaxAttempts int           // Policy.Attempts: a number or Unlimited
 	Class       Class         // class of Err
-	Reason      Reason        // why no attempt follows, if Kind is Stopped or Nested; ReasonLimit if Kind is Queued and the wait is for the rate; otherwise 0
+	Reason      Reason        // why no attempt follows, if Kind is Stopped or Nested; ReasonLimit if Kind is Queued and the wait is for the rate or a place; otherwise 0
 	Delay       time.Duration // wait that begins now; 0 unless Kind is Retrying, or Queued for the rate
 	Hint        time.Duration // wait that the server asked for; 0 means no wait
 	Duration    time.Duration // how long the attempt took; 0 means not known, see Policy.Timed
@@ -74,14 +75,17 @@ func (e *Event) isRefusal() bool {
 	return e.Kind == Stopped && e.Attempt == 0 && e.Reason == ReasonBreakerOpen
 }
 
-// A queueing is a Policy that reports waits at a gate or for the rate: a [seam.Queued].
+// A queueing is a Policy that reports waits for its breaker: a [seam.Queued].
 type queueing Policy
 
 // Queued reports that the next attempt of an operation begins to wait.
-func (p *queueing) Queued(ctx context.Context, made int, first bool, turn time.Time) {
+func (p *queueing) Queued(ctx context.Context, made int, cause seam.WaitCause, first bool, turn time.Time) {
 	e := Event{Kind: Queued, Attempt: made, First: first, RetryAt: turn}
+	if cause != seam.AtGate {
+		e.Reason = ReasonLimit
+	}
 	if !turn.IsZero() {
-		e.Reason, e.Delay = ReasonLimit, time.Until(turn)
+		e.Delay = time.Until(turn)
 	}
 	(*Policy)(p).report(ctx, &e)
 }
@@ -204,7 +208,10 @@ func (e *Event) message() string {
 	case Succeeded:
 		return e.Operation + " succeeded on attempt " + strconv.Itoa(e.Attempt)
 	case Queued:
-		if e.Reason == ReasonLimit {
+		switch {
+		case e.Reason == ReasonLimit && e.RetryAt.IsZero():
+			return e.Operation + " waits: concurrency limit of '" + e.Key + "' is reached"
+		case e.Reason == ReasonLimit:
 			return e.Operation + " waits " + seconds(e.Delay) + " for the rate limit of '" + e.Key + "'"
 		}
 		return e.Operation + " waits: circuit breaker '" + e.Key + "' limits calls"

@@ -224,7 +224,7 @@ func TestTheLowestLimitOfTheProcessesHolds(t *testing.T) {
 	start(t, patient)
 	lines := bufio.NewReader(reported)
 	for _, want := range []string{
-		"INFO: load waits: circuit breaker 'op:load' limits calls\n",
+		"INFO: load waits: concurrency limit of 'op:load' is reached\n",
 		"INFO: Waiting: concurrency limit of 'op:load' is reached\n",
 	} {
 		if line, err := lines.ReadString('\n'); err != nil || line != want {

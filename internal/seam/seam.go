@@ -78,12 +78,12 @@ func (a *Attempt) WasWaiting(cause WaitCause, d time.Duration) {
 }
 
 // Queued is called, on the goroutine that waits, when the next attempt of an operation
-// begins to wait: for the rate until turn or, if turn is zero, at a gate. made is the
-// number of attempts that the operation has made. first is true for the wait that a log
-// needs: the first in this process since the gate began to limit calls or, for the rate,
-// the first in a minute of a second or more.
+// begins to wait because of cause, for the rate until turn. made is the number of
+// attempts that the operation has made. first is true for the wait that a log needs: the
+// first in this process since the gate began to limit calls; for the rate, the first in a
+// minute of a second or more; for a place, the first in a minute.
 type Queued interface {
-	Queued(ctx context.Context, made int, first bool, turn time.Time)
+	Queued(ctx context.Context, made int, cause WaitCause, first bool, turn time.Time)
 }
 
 type patienceKey struct{}
