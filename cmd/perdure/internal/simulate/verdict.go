@@ -66,6 +66,10 @@ func (f Facts) judge() (Grade, string) {
 	r, lost, none := f.Result, f.lost(f.Result), f.lost(f.None)
 	costs, instead := seconds(lost)+" of traffic", " instead of "+seconds(none)
 	little := max(none/10, sim.Step/2) // a difference that does not matter
+	recovers := ""
+	if r.Recovery != sim.Never {
+		recovers = ", and the service recovers " + after(r.Recovery)
+	}
 	never := len(f.Scenario.Faults) > 0 && r.Recovery == sim.Never && f.None.Recovery != sim.Never
 	for _, rule := range []struct {
 		holds bool
@@ -83,7 +87,7 @@ func (f Facts) judge() (Grade, string) {
 		{lost >= none-little && lost < none && seconds(lost) != seconds(none), Fair, "hardly better than no retries: loses " + costs + instead},
 		{lost >= none-little, Fair, "no better than no retries: loses " + costs},
 		{r.Wasted > muchWaste, Fair, fmt.Sprintf("loses %s%s, but %.0f %% of the work is for callers that have given up", costs, instead, 100*r.Wasted)},
-		{true, Good, "loses " + costs + instead + ", and the service recovers " + after(r.Recovery)},
+		{true, Good, "loses " + costs + instead + recovers},
 	} {
 		if rule.holds {
 			return rule.grade, rule.text

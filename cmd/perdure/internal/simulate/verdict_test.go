@@ -120,6 +120,17 @@ func TestLoadAfterTheEnd(t *testing.T) {
 	}
 }
 
+// After a fault that lasts until the end, no recovery can be observed.
+func TestVerdictOnAFaultWithoutEnd(t *testing.T) {
+	v := simulate.Judge(simulate.Facts{
+		Scenario: sim.Storm("long", sim.Fault{Kind: sim.BlackHole, To: 22 * second}), By: sim.Contender{Policy: sim.Backoff()},
+		Result: result(9*second, sim.Never, 0.8, 0), None: result(20*second, sim.Never, 1, 0),
+	})
+	if v.Grade != simulate.Good || v.Text != "loses 9.0 s of traffic instead of 20.0 s" {
+		t.Errorf("%+v", v)
+	}
+}
+
 // Without a fault there is nothing to recover from.
 func TestVerdictWithoutAFault(t *testing.T) {
 	v := simulate.Judge(simulate.Facts{
