@@ -80,9 +80,9 @@ func (c *Comparison) advice(o Outcome) string {
 	text := o.Verdict.Advice + ": it then loses " + seconds(o.Changed.Lost)
 	switch {
 	case worse(*o.Changed, o.Result):
-		return text + ", which is worse: the fault causes the loss, not the policy"
+		return text + ", which is worse: the " + cause(c.Scenario) + " causes the loss, not the policy"
 	case !better(*o.Changed, o.Result):
-		return text + ": the fault causes the loss, not the policy"
+		return text + ": the " + cause(c.Scenario) + " causes the loss, not the policy"
 	case c.showsRecovery() && o.Changed.Recovery == sim.Never:
 		return text + ", and does not recover, either"
 	default:
@@ -103,7 +103,7 @@ func better(a, b sim.Result) bool {
 // faults says what goes wrong.
 func (c *Comparison) faults() []string {
 	if len(c.Scenario.Faults) == 0 {
-		return []string{"nothing goes wrong"}
+		return []string{"no fault"}
 	}
 	var all []string
 	for _, f := range c.Scenario.Faults {

@@ -76,7 +76,7 @@ func (f Facts) judge() (Grade, string) {
 		grade Grade
 		text  string
 	}{
-		{lost > 0 && f.By.Policy.Attempts() == 1 && f.By.Breaker == nil && f.By.Library == "", Fair, "the baseline: without retries, the fault costs " + costs},
+		{lost > 0 && f.By.Policy.Attempts() == 1 && f.By.Breaker == nil && f.By.Library == "", Fair, "the baseline: without retries, the " + cause(f.Scenario) + " costs " + costs},
 		{never && f.refuses(), Bad, "does not recover within the simulation: its circuit breakers still refuse calls" + f.atATime()},
 		{never && r.Amplification.After > muchLoad, Bad, fmt.Sprintf("never recovers: %.1f attempts per operation keep the service overloaded after the fault", r.Amplification.After)},
 		{never, Bad, "never recovers"},
@@ -171,6 +171,14 @@ func (f Facts) lost(r sim.Result) time.Duration {
 		return r.Lost
 	}
 	return time.Duration(float64(r.Failed) / float64(r.Operations) * float64(f.Scenario.Duration))
+}
+
+// cause returns what costs traffic in a scenario.
+func cause(s sim.Scenario) string {
+	if len(s.Faults) == 0 {
+		return "load"
+	}
+	return "fault"
 }
 
 // refuses reports whether circuit breakers, and not the service, end calls after the fault.

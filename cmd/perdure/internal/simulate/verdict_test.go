@@ -140,6 +140,11 @@ func TestVerdictWithoutAFault(t *testing.T) {
 	if v.Grade != simulate.Bad || v.Text != "worse than no retries: loses 9.0 s of traffic instead of 0.0 s" {
 		t.Errorf("%+v", v)
 	}
+	much := result(20*second, sim.Never, 0, 1)
+	v = simulate.Judge(simulate.Facts{Scenario: sim.Storm("overload"), By: sim.Contender{Policy: sim.NoRetries()}, Result: much, None: much})
+	if v.Text != "the baseline: without retries, the load costs 20.0 s of traffic" {
+		t.Errorf("%+v", v)
+	}
 }
 
 // In a closed loop, what is lost is the part of the operations that failed.
