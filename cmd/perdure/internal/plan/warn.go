@@ -73,8 +73,8 @@ func (j *judge) warnings(c *circuit.Config) (all []Warning) {
 	return all
 }
 
-// retries reports whether the policy retries at all.
-func (j *judge) retries() bool { return j.n != 1 }
+// retries reports whether the policy retries at all, if attempts take no time.
+func (j *judge) retries() bool { return len(j.plan.Attempts) > 1 }
 
 func noJitter(j *judge) *Warning {
 	low, width := j.p.Range(1, retry.ClassTransient)

@@ -71,6 +71,7 @@ func TestWarnings(t *testing.T) {
 		{"a gate with a timeout", timed(5, second, 0), gate, plan.Facts{CallsPerSecond: 100}, ""},
 
 		{"no budget", full, circuit.Config{Window: second, FailureRatio: 0.5, FailureThreshold: circuit.Off}, plan.Facts{CallsPerSecond: 1000}, "budget|none|1000 calls a second become 5000 attempts|budget: 10"},
+		{"no budget, no time for a retry", retry.Policy{}, circuit.Config{Window: second, FailureRatio: 0.5, FailureThreshold: circuit.Off}, plan.Facts{CallsPerSecond: 1000, Deadline: second}, "max_attempts|5|by when 1 attempt has|max_attempts: 1"},
 		{"no budget, few calls", full, circuit.Config{}, plan.Facts{CallsPerSecond: 1}, ""},
 		{"a budget of nothing", full, budget(2), plan.Facts{}, "budget|2|even when full it covers 1 retry|budget: 10"},
 		{"a budget and a deadline", retry.Policy{MaxAttempts: 3}, budget(10), plan.Facts{Deadline: second}, "max_attempts|3|the deadline ends|shorter base_delay"},
