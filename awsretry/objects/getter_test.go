@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,13 +31,8 @@ var getterOf = getters.TakeS3[*objects.Store, objects.GetOptions, objects.Object
 
 // into fetches the object of a Getter to the file k in dir.
 func into(ctx context.Context, dir string, g getters.S3[objects.Object], o transfer.Options) (transfer.Result, error) {
-	d, err := transfer.OpenDir(dir)
-	if err != nil {
-		return transfer.Result{}, err
-	}
-	defer func() { _ = d.Close() }()
 	o.Source, o.Parallel = "s3://"+bucket+"/k", g.Parallel()
-	f, err := d.Create("k", o)
+	f, err := transfer.Create(filepath.Join(dir, "k"), o)
 	if err != nil {
 		return transfer.Result{}, err
 	}

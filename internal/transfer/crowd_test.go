@@ -37,8 +37,8 @@ func TestManyInOneDirectory(t *testing.T) {
 // put writes a file whose content is its name.
 func put(t *testing.T, dir, name string, inTree bool) error {
 	t.Helper()
-	var create func(o transfer.Options) (*transfer.File, error)
-	var done func() error
+	create := func(o transfer.Options) (*transfer.File, error) { return transfer.Create(filepath.Join(dir, name), o) }
+	done := func() error { return nil }
 	if inTree {
 		tree, err := transfer.OpenTree(dir, false)
 		if err != nil {
@@ -46,13 +46,6 @@ func put(t *testing.T, dir, name string, inTree bool) error {
 		}
 		create = func(o transfer.Options) (*transfer.File, error) { return tree.Create(name, o) }
 		done = func() error { return tree.Close(true) }
-	} else {
-		d, err := transfer.OpenDir(dir)
-		if err != nil {
-			return err
-		}
-		create = func(o transfer.Options) (*transfer.File, error) { return d.Create(name, o) }
-		done = d.Close
 	}
 	f, err := create(transfer.Options{Source: name})
 	if err != nil {

@@ -14,42 +14,42 @@ import (
 // can only be overwritten, and is neither the old nor the new file meanwhile.
 var ErrInPlace = errors.New("the file can't be replaced, only overwritten in place")
 
-// A Dir is a directory for new files. It is safe for concurrent use.
-type Dir struct {
+// A dir is a directory for one new file, or for many in a tree. It is safe for concurrent use.
+type dir struct {
 	root *os.Root
 	path string
 
-	tree  *Tree  // nil for a directory of single files
+	tree  *Tree  // nil for one file
 	rel   string // the path below the tree
 	users int    // guarded by the tree's mutex
 
 	mu      sync.Mutex
-	staging *staging // of all files in a tree; nil if not made yet
+	staging *staging // of all files; nil if not made yet
 	opened  *os.File // to be flushed; nil if not opened yet
 }
 
-// OpenDir opens the directory at path for single files. It follows links in the path.
-func OpenDir(path string) (*Dir, error) {
-	root, err := os.OpenRoot(path)
-	if err != nil {
-		return nil, err
+// release ends the use of the directory by one file.
+func (d *dir) release() {
+	if d.tree != nil {
+		d.tree.release(d)
+	} else {
+		d.close()
 	}
-	return &Dir{root: root, path: path}, nil
 }
 
-// Close closes the directory, after all its files have been closed. Resumable bytes stay.
-func (d *Dir) Close() error {
+// close closes the directory, after all its files have been closed. Resumable bytes stay.
+func (d *dir) close() {
 	if d.staging != nil {
 		d.staging.closeOrRemove(d.root)
 	}
 	if d.opened != nil {
 		_ = d.opened.Close()
 	}
-	return d.root.Close()
+	_ = d.root.Close()
 }
 
 // sync flushes the names in the directory to disk; not all systems can.
-func (d *Dir) sync() {
+func (d *dir) sync() {
 	d.mu.Lock()
 	if d.opened == nil {
 		d.opened, _ = d.root.Open(".")
@@ -59,33 +59,25 @@ func (d *Dir) sync() {
 	_ = opened.Sync() // of nil fails
 }
 
-// stage returns the staging directory for a file: one that an earlier process has left with that part, or else a new
-// one; in a tree, the one for all files.
-func (d *Dir) stage(part string) (s *staging, err error) {
-	if d.tree == nil {
-		if s = d.resume(part); s == nil {
-			s, err = d.make()
-		}
-		return s, err
-	}
+// stage returns the staging directory: of one file, one that an earlier process has left with that part, or else a new
+// one.
+func (d *dir) stage(part string) (_ *staging, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.tree == nil {
+		d.staging = d.resume(part)
+	}
 	if d.staging == nil {
-		d.staging, err = d.make()
+		d.staging, err = newStaging(d.root, d.tree != nil)
+	}
+	if errors.Is(err, fs.ErrPermission) || readOnly(err) {
+		err = errors.Join(ErrInPlace, err)
 	}
 	return d.staging, err
 }
 
-func (d *Dir) make() (*staging, error) {
-	s, err := newStaging(d.root, d.tree != nil)
-	if errors.Is(err, fs.ErrPermission) || readOnly(err) {
-		err = errors.Join(ErrInPlace, err)
-	}
-	return s, err
-}
-
 // resume claims the staging directory with that part, if any. Those of other files stay.
-func (d *Dir) resume(part string) (taken *staging) {
+func (d *dir) resume(part string) (taken *staging) {
 	d.leftovers(func(s *staging) bool {
 		switch _, missing := s.root.Lstat(part); {
 		case missing == nil:
@@ -101,7 +93,7 @@ func (d *Dir) resume(part string) (taken *staging) {
 }
 
 // sweep claims one of the staging directories that copies of the tree have left, and removes the others.
-func (d *Dir) sweep() {
+func (d *dir) sweep() {
 	d.leftovers(func(s *staging) bool {
 		if d.staging == nil {
 			d.staging = s
@@ -113,7 +105,7 @@ func (d *Dir) sweep() {
 }
 
 // leftovers calls f with each staging directory that no process uses, until f returns false.
-func (d *Dir) leftovers(f func(*staging) bool) {
+func (d *dir) leftovers(f func(*staging) bool) {
 	if !private.CanLock {
 		return
 	}
@@ -127,7 +119,7 @@ func (d *Dir) leftovers(f func(*staging) bool) {
 }
 
 // target returns the regular file of that name, which must be writable; nil if it does not exist.
-func (d *Dir) target(name string) (fs.FileInfo, error) {
+func (d *dir) target(name string) (fs.FileInfo, error) {
 	info, err := d.root.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil //nolint:nilnil // as documented
@@ -147,6 +139,3 @@ func (d *Dir) target(name string) (fs.FileInfo, error) {
 
 // ErrLink reports a symbolic link where it is not followed.
 var ErrLink = errors.New("is a symbolic link, which is not followed: remove it, or name its target")
-
-// Path returns the path given to OpenDir.
-func (d *Dir) Path() string { return d.path }

@@ -16,7 +16,7 @@ import (
 // A File is an incomplete file. Commit gives it its name when it is complete, verified and flushed to disk. It is for
 // one goroutine.
 type File struct {
-	dir  *Dir
+	dir  *dir
 	name string
 	o    Options
 	old  fs.FileInfo // the existing file of that name, or nil
@@ -34,26 +34,35 @@ type File struct {
 	verified            string // by which algorithm
 }
 
-// Create opens a file that will get the given name in the directory. Bytes that an earlier process has left of the
-// same Source are read once, and kept if they are unchanged. The caller must close the File.
-func (d *Dir) Create(name string, o Options) (*File, error) {
-	o.Parallel = cmp.Or(o.Parallel, 4)
-	o.Piece = cmp.Or(o.Piece, 8<<20)
-	o.Perm = cmp.Or(o.Perm, 0o666)
-	old, err := d.target(name)
+// Create opens a file that will replace the one at path, which may not be a link. It follows links in the directory's
+// path. Bytes that an earlier process has left of the same Source are read once, and kept if they are unchanged. The
+// caller must close the File.
+func Create(path string, o Options) (*File, error) {
+	above, name := filepath.Dir(path), filepath.Base(path)
+	root, err := os.OpenRoot(above)
 	if err != nil {
 		return nil, err
 	}
-	f := &File{dir: d, name: name, o: o, old: old, version: Version{Size: -1}}
+	return (&dir{root: root, path: above}).create(name, o)
+}
+
+// create is Create for a name in the directory. It releases the directory after an error.
+func (d *dir) create(name string, o Options) (*File, error) {
+	o.Parallel = cmp.Or(o.Parallel, 4)
+	o.Piece = cmp.Or(o.Piece, 8<<20)
+	o.Perm = cmp.Or(o.Perm, 0o666)
+	f := &File{dir: d, name: name, o: o, version: Version{Size: -1}}
 	f.partName, f.stateName = partNames(name)
-	if f.staging, err = d.stage(f.partName); err != nil {
+	var err error
+	if f.old, err = d.target(name); err == nil {
+		f.staging, err = d.stage(f.partName)
+	}
+	if err != nil {
+		d.release()
 		return nil, err
 	}
 	if err := f.open(); err != nil {
-		f.drop(true)
-		if d.tree == nil {
-			f.staging.closeOrRemove(d.root)
-		}
+		f.release(true)
 		return nil, err
 	}
 	return f, nil
@@ -316,8 +325,8 @@ func (f *File) Close() {
 	}
 }
 
-// drop closes the part and its state, and removes them if remove is set.
-func (f *File) drop(remove bool) {
+// release closes everything, and removes the part and its state if remove is set.
+func (f *File) release(remove bool) {
 	root := f.staging.root
 	if f.out.part != nil {
 		_ = f.out.part.Close()
@@ -331,15 +340,6 @@ func (f *File) drop(remove bool) {
 	if remove && f.state.file != nil {
 		_ = root.Remove(f.stateName)
 	}
-}
-
-// release closes everything, and removes the part if remove is set.
-func (f *File) release(remove bool) {
-	f.drop(remove)
-	if f.dir.tree != nil {
-		f.dir.tree.release(f.dir)
-	} else {
-		f.staging.closeOrRemove(f.dir.root)
-	}
 	f.staging = nil
+	f.dir.release()
 }

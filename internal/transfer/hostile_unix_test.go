@@ -23,30 +23,25 @@ const size = 3 << 20
 // interrupted leaves a part of b behind for a file x in a new directory, and returns the directory and the part's own.
 func interrupted(t *testing.T, b []byte) (dir, staging string) {
 	t.Helper()
-	d := open(t)
+	dir = t.TempDir()
 	m := getter(b)
 	m.fail = func() int { return 2 << 20 }
-	f := create(t, d, transfer.Options{Source: "s", Piece: 1 << 20, Parallel: -1})
+	f := create(t, dir, transfer.Options{Source: "s", Piece: 1 << 20, Parallel: -1})
 	if err := f.Fetch(t.Context(), m); !errors.Is(err, errBroken) {
 		t.Fatal(err)
 	}
 	f.Close()
-	entries, err := os.ReadDir(d.Path())
+	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 1 {
 		t.Fatalf("%v %v, want a staging directory", entries, err)
 	}
-	return d.Path(), filepath.Join(d.Path(), entries[0].Name())
+	return dir, filepath.Join(dir, entries[0].Name())
 }
 
 // finish fetches x in the directory, and returns how many bytes were resumed.
 func finish(t *testing.T, dir string, b []byte) int64 {
 	t.Helper()
-	d, err := transfer.OpenDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = d.Close() }()
-	f := create(t, d, transfer.Options{Source: "s", Piece: 1 << 20})
+	f := create(t, dir, transfer.Options{Source: "s", Piece: 1 << 20})
 	defer f.Close()
 	if err := f.Fetch(t.Context(), getter(b)); err != nil {
 		t.Fatal(err)
@@ -261,17 +256,17 @@ func TestStagingCannotBeStolen(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := open(t)
-			check(t, os.WriteFile(filepath.Join(d.Path(), "victim"), []byte("precious"), 0o600))
-			f := create(t, d, transfer.Options{Source: "s"})
+			dir := t.TempDir()
+			check(t, os.WriteFile(filepath.Join(dir, "victim"), []byte("precious"), 0o600))
+			f := create(t, dir, transfer.Options{Source: "s"})
 			check(t, f.Fetch(t.Context(), getter(b)))
-			steal(t, d.Path(), one(t, d.Path(), ".perdure-"))
+			steal(t, dir, one(t, dir, ".perdure-"))
 			_, err := f.Commit()
 			if _, ok := errors.AsType[*transfer.WriteError](err); !ok {
 				t.Errorf("%v, want a WriteError", err)
 			}
 			f.Close()
-			if got, err := os.ReadFile(filepath.Join(d.Path(), "victim")); err != nil || string(got) != "precious" {
+			if got, err := os.ReadFile(filepath.Join(dir, "victim")); err != nil || string(got) != "precious" {
 				t.Errorf("victim: %q, %v", got, err)
 			}
 			if _, bytes := f.Kept(); bytes != 0 {
@@ -403,8 +398,8 @@ func createIn(t *testing.T, tree *transfer.Tree, name string) *transfer.File {
 // TestSizeBeyondTheDisk announces sizes that no disk has: nothing is allocated for them.
 func TestSizeBeyondTheDisk(t *testing.T) {
 	for _, announced := range []int64{1 << 62, 1<<63 - 1, 1 << 50} {
-		d := open(t)
-		f := create(t, d, transfer.Options{Source: "s"})
+		dir := t.TempDir()
+		f := create(t, dir, transfer.Options{Source: "s"})
 		m := getter([]byte("short"))
 		m.version.Size = announced
 		m.ranges = false
@@ -423,13 +418,13 @@ func TestChangesDuringTransfer(t *testing.T) {
 	other := getter(second)
 	other.version.ETag = `"b"`
 	for after := range int64(5) {
-		d := open(t)
-		f := create(t, d, transfer.Options{Source: "s", Piece: 256 << 10})
+		dir := t.TempDir()
+		f := create(t, dir, transfer.Options{Source: "s", Piece: 256 << 10})
 		check(t, f.Fetch(t.Context(), &changing{after: after, first: getter(first), second: other}))
 		r, err := f.Commit()
 		check(t, err)
 		f.Close()
-		got, err := os.ReadFile(filepath.Join(d.Path(), "x"))
+		got, err := os.ReadFile(filepath.Join(dir, "x"))
 		check(t, err)
 		if !bytes.Equal(got, first) && !bytes.Equal(got, second) {
 			t.Errorf("after %d requests: %d bytes that are of neither version", after, r.Bytes)
@@ -552,12 +547,7 @@ func TestKilledAfterTheRename(t *testing.T) {
 	if err := os.Rename(strings.Join(parts, ""), filepath.Join(dir, "x")); err != nil {
 		t.Fatal(err)
 	}
-	d, err := transfer.OpenDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = d.Close() }()
-	f := create(t, d, transfer.Options{Source: "s"})
+	f := create(t, dir, transfer.Options{Source: "s"})
 	if err := f.Fetch(t.Context(), getter(b)); err != nil {
 		t.Fatal(err)
 	}
@@ -565,5 +555,5 @@ func TestKilledAfterTheRename(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Close()
-	only(t, d, b)
+	only(t, dir, b)
 }

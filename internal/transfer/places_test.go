@@ -49,7 +49,7 @@ func TestFetchFromWhatServesOneBodyAtATime(t *testing.T) {
 	for _, parallel := range []int{1, 2, 8} {
 		synctest.Test(t, func(t *testing.T) {
 			m := &memory{content: b, version: transfer.Version{ETag: `"a"`, Size: int64(len(b))}, ranges: true}
-			dir := open(t)
+			dir := t.TempDir()
 			f := create(t, dir, transfer.Options{Source: "s", Piece: 256 << 10, Parallel: parallel})
 			if err := f.Fetch(t.Context(), &narrow{m, make(chan struct{}, 1)}); err != nil {
 				t.Fatal(err)
@@ -105,7 +105,7 @@ func TestFetchFromWhatServesRangesAtTimes(t *testing.T) {
 	f := &fickle{arrived: make(chan struct{})}
 	f.others.Store(int64(len(b)) - piece)
 	f.memory = memory{content: b, version: transfer.Version{ETag: `"a"`, Size: int64(len(b))}, ranges: true}
-	dir := open(t)
+	dir := t.TempDir()
 	file := create(t, dir, transfer.Options{Source: "s", Piece: piece, Parallel: 4})
 	if err := file.Fetch(t.Context(), f); err != nil {
 		t.Fatal(err)

@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path/filepath"
 
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/internal/validator"
@@ -110,15 +109,10 @@ type Result struct {
 }
 
 // ToFile fetches the resource of g into the file at path. After an error, Result.Bytes is the number of bytes that
-// are kept for a later call with the same path and Source, also in another process; the error is one of [Dir.Create],
+// are kept for a later call with the same path and Source, also in another process; the error is one of [Create],
 // [File.Fetch] or [File.Commit].
 func ToFile(ctx context.Context, path string, g Getter, o Options) (r Result, err error) {
-	dir, err := OpenDir(filepath.Dir(path))
-	if err != nil {
-		return r, err
-	}
-	defer func() { _ = dir.Close() }()
-	f, err := dir.Create(filepath.Base(path), o)
+	f, err := Create(path, o)
 	if err != nil {
 		return r, err
 	}

@@ -115,7 +115,7 @@ func TestFetchWithEachChecksum(t *testing.T) {
 
 func fetchOnce(t *testing.T, name string, m *memory, o transfer.Options, wrong bool) {
 	t.Helper()
-	dir := open(t)
+	dir := t.TempDir()
 	f := create(t, dir, o)
 	err := f.Fetch(t.Context(), m)
 	if wrong {
@@ -123,7 +123,7 @@ func fetchOnce(t *testing.T, name string, m *memory, o transfer.Options, wrong b
 			t.Errorf("%s: %v, want a mismatch", name, err)
 		}
 		f.Close()
-		if entries, _ := os.ReadDir(dir.Path()); len(entries) > 0 {
+		if entries, _ := os.ReadDir(dir); len(entries) > 0 {
 			t.Errorf("%s: left %v", name, entries)
 		}
 		return
@@ -148,7 +148,7 @@ func TestFetchResumes(t *testing.T) {
 		m := &memory{content: b, version: transfer.Version{ETag: `"a"`, Size: size}, ranges: true}
 		m.version.Checksum = sumOf(t, []string{"crc32", "md5", "crc64nvme"}[seed%3], b)
 		m.fail = func() int { return int(r.Int32N(3 << 20)) }
-		dir := open(t)
+		dir := t.TempDir()
 		for run := 0; ; run++ {
 			if run == 100 {
 				t.Fatalf("seed %d: no end", seed)
@@ -176,15 +176,15 @@ func TestFetchResumes(t *testing.T) {
 // A process that was killed before it had recorded a byte has left nothing to tell of: the next one used to say that all bytes
 // had changed.
 func TestKilledBeforeTheFirstRecord(t *testing.T) {
-	b, d := content(5, 2<<20), open(t)
+	b, dir := content(5, 2<<20), t.TempDir()
 	m := getter(b)
 	m.fail = func() int { return 1 << 20 }
-	f := create(t, d, transfer.Options{Source: "s", Parallel: 1})
+	f := create(t, dir, transfer.Options{Source: "s", Parallel: 1})
 	if err := f.Fetch(t.Context(), m); !errors.Is(err, errBroken) {
 		t.Fatal(err)
 	}
 	f.Close()
-	states, _ := filepath.Glob(filepath.Join(d.Path(), ".perdure-*", "*.state"))
+	states, _ := filepath.Glob(filepath.Join(dir, ".perdure-*", "*.state"))
 	text, err := os.ReadFile(strings.Join(states, ""))
 	if err != nil {
 		t.Fatal(err)
@@ -197,7 +197,7 @@ func TestKilledBeforeTheFirstRecord(t *testing.T) {
 		if err := os.WriteFile(states[0], append(head, "\n"[:records]...), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		f := create(t, d, transfer.Options{Source: "s", Parallel: 1, Resumed: func(r transfer.Resumption) {
+		f := create(t, dir, transfer.Options{Source: "s", Parallel: 1, Resumed: func(r transfer.Resumption) {
 			t.Errorf("%d records: it says %+v, want nothing", records, r)
 		}})
 		err := f.Fetch(t.Context(), m)
@@ -210,20 +210,10 @@ func TestKilledBeforeTheFirstRecord(t *testing.T) {
 	}
 }
 
-func open(t *testing.T) *transfer.Dir {
+// create creates x in a directory.
+func create(t *testing.T, dir string, o transfer.Options) *transfer.File {
 	t.Helper()
-	d, err := transfer.OpenDir(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = d.Close() })
-	return d
-}
-
-// create creates x.
-func create(t *testing.T, d *transfer.Dir, o transfer.Options) *transfer.File {
-	t.Helper()
-	f, err := d.Create("x", o)
+	f, err := transfer.Create(filepath.Join(dir, "x"), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,12 +222,12 @@ func create(t *testing.T, d *transfer.Dir, o transfer.Options) *transfer.File {
 
 // Of two copies to one path, the later one to end gets an error and leaves nothing; the file exists.
 func TestReplacedByACopyOfTheSame(t *testing.T) {
-	b, d := content(3, 2<<20), open(t)
-	if err := os.WriteFile(filepath.Join(d.Path(), "x"), []byte("old"), 0o600); err != nil {
+	b, dir := content(3, 2<<20), t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "x"), []byte("old"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	o := transfer.Options{Source: "s", Piece: 1 << 20}
-	first, second := create(t, d, o), create(t, d, o)
+	first, second := create(t, dir, o), create(t, dir, o)
 	for _, f := range []*transfer.File{first, second} {
 		if err := f.Fetch(t.Context(), getter(b)); err != nil {
 			t.Fatal(err)
@@ -251,17 +241,17 @@ func TestReplacedByACopyOfTheSame(t *testing.T) {
 		t.Errorf("error %v, want one that says that the file was replaced", err)
 	}
 	second.Close()
-	only(t, d, b)
+	only(t, dir, b)
 }
 
 // only fails the test unless the directory has x with that content, and nothing else.
-func only(t *testing.T, d *transfer.Dir, want []byte) {
+func only(t *testing.T, dir string, want []byte) {
 	t.Helper()
-	got, err := os.ReadFile(filepath.Join(d.Path(), "x"))
+	got, err := os.ReadFile(filepath.Join(dir, "x"))
 	if err != nil || !bytes.Equal(got, want) {
 		t.Errorf("x: %d bytes, %v; want %d", len(got), err, len(want))
 	}
-	entries, err := os.ReadDir(d.Path())
+	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 1 {
 		t.Errorf("entries: %v, %v; want 1", entries, err)
 	}
@@ -270,12 +260,9 @@ func only(t *testing.T, d *transfer.Dir, want []byte) {
 // Written bytes become a file as fetched bytes do, also after a source that broke.
 func TestWrittenFile(t *testing.T) {
 	for _, content := range []string{"", "written", strings.Repeat("much ", 1<<20)} {
-		dir := open(t)
-		f, err := dir.Create("x", transfer.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = io.WriteString(f, "what broke")
+		dir := t.TempDir()
+		f := create(t, dir, transfer.Options{})
+		_, err := io.WriteString(f, "what broke")
 		if err = errors.Join(err, f.Rewind()); err == nil {
 			_, err = io.WriteString(f, content)
 		}
@@ -289,7 +276,7 @@ func TestWrittenFile(t *testing.T) {
 		if err = errors.Join(err, failed); err != nil || r.Bytes != int64(len(content)) || r.Checksum.String() != want.String() || string(written) != content {
 			t.Errorf("%d bytes: %+v, %d of them can be read; %v", len(content), r, len(written), err)
 		}
-		if got, err := os.ReadFile(filepath.Join(dir.Path(), "x")); err != nil || string(got) != content {
+		if got, err := os.ReadFile(filepath.Join(dir, "x")); err != nil || string(got) != content {
 			t.Errorf("%d bytes: the file has %d (%v)", len(content), len(got), err)
 		}
 	}

@@ -24,7 +24,7 @@ type Tree struct {
 	reading bool // no file is written
 
 	mu   sync.Mutex
-	dirs map[string]*Dir // open directories, by path below the tree; guarded by mu, as all that follows
+	dirs map[string]*dir // open directories, by path below the tree; guarded by mu, as all that follows
 	idle []string        // unused ones, the least recently used first
 	left map[string]bool // directories with bytes left by this or an earlier process
 }
@@ -36,23 +36,29 @@ func OpenTree(path string, reading bool) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Tree{path: path, root: root, reading: reading, dirs: make(map[string]*Dir), left: make(map[string]bool)}, nil
+	return &Tree{path: path, root: root, reading: reading, dirs: make(map[string]*dir), left: make(map[string]bool)}, nil
 }
 
-// Create is [Dir.Create] for a slash-separated path below the tree. It makes missing directories. The error wraps
+// Create is [Create] for a slash-separated path below the tree. It makes missing directories. The error wraps
 // [ErrLink] if a part of the path is a link.
 func (t *Tree) Create(rel string, o Options) (*File, error) {
-	dir, name := path.Split(rel)
-	d, err := t.open(path.Clean(dir), true)
+	above, name := path.Split(rel)
+	d, err := t.open(path.Clean(above), true)
 	if err != nil {
 		return nil, err
 	}
-	f, err := d.Create(name, o)
+	return d.create(name, o)
+}
+
+// in calls f with the directory of the file at that path, which must exist, and the file's name in it.
+func (t *Tree) in(rel string, f func(d *dir, name string) error) error {
+	above, name := path.Split(rel)
+	d, err := t.open(path.Clean(above), false)
 	if err != nil {
-		t.release(d)
-		return nil, err
+		return err
 	}
-	return f, nil
+	defer t.release(d)
+	return f(d, name)
 }
 
 // Current reports whether the directory at the path of the tree is still the one that was opened.
@@ -69,15 +75,12 @@ func (t *Tree) Current() (bool, error) {
 }
 
 // Open opens the regular file at that path for reading, without blocking and through no link.
-func (t *Tree) Open(rel string) (*os.File, error) {
-	dir, name := path.Split(rel)
-	d, err := t.open(path.Clean(dir), false)
-	if err != nil {
-		return nil, err
-	}
-	defer t.release(d)
-	f, err := private.Open(d.root, name, os.O_RDONLY, regular)
-	return f, asPathError(filepath.Join(d.path, name), err)
+func (t *Tree) Open(rel string) (f *os.File, err error) {
+	err = t.in(rel, func(d *dir, name string) error {
+		f, err = private.Open(d.root, name, os.O_RDONLY, regular)
+		return asPathError(filepath.Join(d.path, name), err)
+	})
+	return f, err
 }
 
 // asPathError returns an error of package private as an fs.PathError.
@@ -99,44 +102,23 @@ func (t *Tree) Mkdir(rel string) error {
 
 // SetTime sets the modification time of the file at that path. It does not follow a link out of the tree.
 func (t *Tree) SetTime(rel string, modified time.Time) error {
-	dir, name := path.Split(rel)
-	d, err := t.open(path.Clean(dir), false)
-	if err != nil {
-		return err
-	}
-	defer t.release(d)
-	return d.root.Chtimes(name, time.Time{}, modified)
+	return t.in(rel, func(d *dir, name string) error { return d.root.Chtimes(name, time.Time{}, modified) })
 }
 
 // Remove removes the file or the link at that path, and then the directories above it that have become empty. A missing file is
 // no error.
 func (t *Tree) Remove(rel string) error {
-	dir, name := path.Split(rel)
-	d, err := t.open(path.Clean(dir), false)
-	if err == nil {
-		err = d.root.Remove(name)
-		t.release(d)
-	}
+	remove := func(d *dir, name string) error { return d.root.Remove(name) }
+	err := t.in(rel, remove)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	for dir = path.Clean(dir); err == nil && dir != "."; dir = path.Dir(dir) {
-		if !t.removeEmpty(dir) {
-			break
+	for above := path.Dir(rel); err == nil && above != "."; above = path.Dir(above) {
+		if t.in(above, remove) != nil {
+			break // it is not empty
 		}
 	}
 	return err
-}
-
-// removeEmpty removes a directory if it is empty. It reports whether it did.
-func (t *Tree) removeEmpty(rel string) bool {
-	above, name := path.Split(rel)
-	d, err := t.open(path.Clean(above), false)
-	if err != nil {
-		return false
-	}
-	defer t.release(d)
-	return d.root.Remove(name) == nil
 }
 
 // Folds reports whether the tree's file system is case-insensitive. It looks at a new staging directory, or, if the
@@ -186,7 +168,7 @@ func (t *Tree) subdirectory() (name string) {
 }
 
 // checkMoved returns an error unless d is still the directory at its path: no part of the path has become a link.
-func (t *Tree) checkMoved(d *Dir) error {
+func (t *Tree) checkMoved(d *dir) error {
 	if d.rel == "." {
 		return nil
 	}
@@ -227,7 +209,7 @@ func (t *Tree) clear(rel string) {
 	if err != nil {
 		return // the directory no longer exists
 	}
-	d := &Dir{root: root, tree: t}
+	d := &dir{root: root, tree: t}
 	d.sweep()
 	if d.staging != nil {
 		d.staging.remove(root)
@@ -236,7 +218,7 @@ func (t *Tree) clear(rel string) {
 }
 
 // open returns a directory of the tree. The caller must release it.
-func (t *Tree) open(rel string, create bool) (*Dir, error) {
+func (t *Tree) open(rel string, create bool) (*dir, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	d := t.dirs[rel]
@@ -245,7 +227,7 @@ func (t *Tree) open(rel string, create bool) (*Dir, error) {
 		if err != nil {
 			return nil, err
 		}
-		d = &Dir{root: root, path: filepath.Join(t.path, filepath.FromSlash(rel)), tree: t, rel: rel}
+		d = &dir{root: root, path: filepath.Join(t.path, filepath.FromSlash(rel)), tree: t, rel: rel}
 		if !t.reading {
 			d.sweep()
 		}
@@ -258,7 +240,7 @@ func (t *Tree) open(rel string, create bool) (*Dir, error) {
 }
 
 // release ends a use of a directory.
-func (t *Tree) release(d *Dir) {
+func (t *Tree) release(d *dir) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if d.users--; d.users > 0 {
@@ -278,7 +260,7 @@ func (t *Tree) drop(rel string) {
 	if d.staging != nil && !isEmpty(d.staging.root) {
 		t.left[rel] = true
 	}
-	_ = d.Close()
+	d.close()
 }
 
 // walk opens a directory below the tree, part by part: no part is a link, or becomes one meanwhile.

@@ -218,14 +218,6 @@ func (e briefError) Error() string {
 }
 func (e briefError) Unwrap() error { return e.err }
 
-// ExplainWrite returns Explain for "write" and path. If the directory does not exist, the error says so.
-func ExplainWrite(path string, err error) error {
-	if _, missing := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) && errors.Is(missing, fs.ErrNotExist) {
-		err = noParent(path)
-	}
-	return Explain("write", path, err)
-}
-
 // noParent returns the error of a file whose directory does not exist. It names the directory: path may be a link to it.
 func noParent(path string) error {
 	return fmt.Errorf("directory %s does not exist", quoted(filepath.Dir(path)))

@@ -156,29 +156,19 @@ func (f *File) Create(ctx context.Context, c *Copy) (Target, error) {
 			o.Perm = info.Mode().Perm()
 		}
 	}
+	var err error
 	if f.CreateFile != nil {
-		var err error
 		t.path = f.Path
 		t.file, err = f.CreateFile(o)
-		return t, inPlace(c, t.path, err)
+	} else {
+		var device *os.File
+		if device, err = OpenSink(ctx, f.Path); device != nil || err != nil {
+			return &sink{copy: c, file: device, ours: true}, err
+		}
+		t.path = Resolve(f.Path)
+		t.file, err = CreateFile(t.path, o)
 	}
-	device, err := OpenSink(ctx, f.Path)
-	if err != nil {
-		return nil, err
-	}
-	if device != nil {
-		return &sink{copy: c, file: device, ours: true}, nil
-	}
-	path := Resolve(f.Path)
-	if t.dir, err = OpenDir(path); err != nil {
-		return nil, err
-	}
-	if t.file, err = t.dir.Create(filepath.Base(path), o); err != nil {
-		_ = t.dir.Close()
-		return nil, inPlace(c, path, err)
-	}
-	t.path = path
-	return t, nil
+	return t, inPlace(c, t.path, err)
 }
 
 // OpenSink opens path for writing if it leads to a device, a pipe, or a descriptor of this process. It returns nil if path
@@ -201,13 +191,13 @@ func OpenSink(ctx context.Context, path string) (*os.File, error) {
 	return nil, errors.Join(err, f.Close())
 }
 
-// OpenDir opens the directory of the file at path.
-func OpenDir(path string) (*transfer.Dir, error) {
-	dir, err := transfer.OpenDir(filepath.Dir(path))
+// CreateFile is [transfer.Create]. The error says if the directory does not exist.
+func CreateFile(path string, o transfer.Options) (*transfer.File, error) {
+	f, err := transfer.Create(path, o)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = noParent(path)
 	}
-	return dir, err
+	return f, err
 }
 
 // maxLinks is how many symbolic links are followed, as on Linux.
@@ -238,7 +228,6 @@ func Resolve(path string) string {
 type fileTarget struct {
 	copy *Copy
 	path string
-	dir  *transfer.Dir // nil if the file is in a tree
 	file *transfer.File
 	size int64    // in the last progress; -1 if it is unknown
 	from *watched // the reader of the last Put
@@ -303,9 +292,6 @@ func (t *fileTarget) Close() (left string) {
 		left = fmt.Sprintf("%s are kept in %s; run the same command to resume", part(bytes, t.size), path)
 	}
 	t.file.Close()
-	if t.dir != nil {
-		_ = t.dir.Close()
-	}
 	return left
 }
 
@@ -327,13 +313,7 @@ func writeFile(ctx context.Context, path string, data []byte) error {
 		_, err := Await(ctx, func() (int, error) { return sink.Write(data) })
 		return errors.Join(err, sink.Close())
 	}
-	end := Resolve(path)
-	dir, err := OpenDir(end)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = dir.Close() }()
-	file, err := dir.Create(filepath.Base(end), transfer.Options{NoResume: true})
+	file, err := CreateFile(Resolve(path), transfer.Options{NoResume: true})
 	if err != nil {
 		return Denied(err)
 	}

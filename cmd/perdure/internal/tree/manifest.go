@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
@@ -20,9 +19,8 @@ type Manifest struct {
 	path   string          // for errors
 	stream *os.File        // nil if the manifest is a file
 	ours   bool            // End closes stream
-	dir    *transfer.Dir   // of the file
-	name   string          // in dir
-	draft  *transfer.File  // replaces the file; nil if no file can be created in dir
+	end    string          // path of the file, without links
+	draft  *transfer.File  // replaces the file; nil if no file can be created in its directory
 	spare  *os.File        // temporary file in place of draft
 	err    error           // of the first line that could not be written
 }
@@ -40,19 +38,14 @@ func NewManifest(ctx context.Context, path string) (*Manifest, error) {
 		m.ours = true
 		return m, m.explained(err)
 	}
-	end := endpoint.Resolve(path)
-	if m.dir, err = endpoint.OpenDir(end); err != nil {
-		return nil, m.explained(err)
-	}
-	m.name = filepath.Base(end)
-	m.draft, err = m.dir.Create(m.name, transfer.Options{NoResume: true})
+	m.end = endpoint.Resolve(path)
+	m.draft, err = endpoint.CreateFile(m.end, transfer.Options{NoResume: true})
 	if errors.Is(err, transfer.ErrInPlace) {
-		if _, missing := os.Stat(end); missing == nil {
+		if _, missing := os.Stat(m.end); missing == nil {
 			m.spare, err = spool.Temporary()
 		}
 	}
 	if err != nil {
-		_ = m.dir.Close()
 		return nil, m.explained(endpoint.Denied(err))
 	}
 	return m, nil
@@ -113,7 +106,6 @@ func (m *Manifest) close() {
 	if m.spare != nil {
 		_ = spool.Discard(m.spare)
 	}
-	_ = m.dir.Close()
 }
 
 // install replaces the file, or writes to it if it cannot be replaced.
@@ -130,7 +122,7 @@ func (m *Manifest) install() error {
 
 // overwrite writes to the existing file.
 func (m *Manifest) overwrite(in io.Reader) error {
-	out, err := os.OpenFile(filepath.Join(m.dir.Path(), m.name), os.O_WRONLY|os.O_TRUNC, 0)
+	out, err := os.OpenFile(m.end, os.O_WRONLY|os.O_TRUNC, 0)
 	if err != nil {
 		return err
 	}
