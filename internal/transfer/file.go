@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/internal/private"
+	"github.com/seed-0f2c7998/perdure/internal/record"
 )
 
 // A File is an incomplete file. Commit gives it its name when it is complete, verified and flushed to disk. It is for
@@ -24,7 +26,7 @@ type File struct {
 	staging             *staging
 	partName, stateName string
 	out                 output
-	state               state // its file is nil if no later process can resume
+	state               *record.Log // nil if no later process can resume
 	version             Version
 	resumed             int64  // bytes kept from an earlier process
 	earlier             int64  // kept bytes that Resumed has not been called for
@@ -75,13 +77,15 @@ func (f *File) open() (err error) {
 	f.out.begin(f.version, "")
 	f.out.part, err = private.Open(root, f.partName, os.O_RDWR, private.File)
 	if err == nil && f.resumable() {
-		if f.state.file, err = private.Open(root, f.stateName, os.O_RDWR, private.File); err != nil { // begin creates another
-			if err = root.Remove(f.stateName); errors.Is(err, fs.ErrNotExist) {
-				err = nil
-			}
-			return errors.Join(err, f.reset())
+		state, unusable := private.Open(root, f.stateName, os.O_RDWR, private.File)
+		if unusable == nil {
+			f.state = record.NewLog(state, maxState)
+			return f.loadState()
 		}
-		return f.loadState()
+		if err = root.Remove(f.stateName); errors.Is(err, fs.ErrNotExist) { // begin creates another
+			err = nil
+		}
+		return errors.Join(err, f.reset())
 	}
 	if err == nil {
 		_ = f.out.part.Close()
@@ -105,10 +109,11 @@ const minState = 64 << 10
 
 // loadState keeps what an earlier process has left, as far as it can be trusted.
 func (f *File) loadState() error {
-	h, pieces, ok := f.state.load()
+	text, _ := f.state.Load() // after an error, what was read
+	h, pieces, ok := parseState(text)
 	number, err := private.Inode(f.out.part)
 	switch {
-	case f.state.size == 0: // the earlier process was killed before it had recorded anything
+	case !bytes.Contains(text, []byte("\n")): // the earlier process was killed before it had recorded anything
 	case !ok || checksum.New(h.Algorithm) == nil:
 		f.reason = "the state of the earlier run is damaged, or of another version of perdure"
 	case err != nil || h.Inode != number:
@@ -122,7 +127,7 @@ func (f *File) loadState() error {
 			return err
 		}
 		if f.earlier = f.resumed; f.resumed > 0 {
-			f.out.record = f.state.append
+			f.out.record = f.state.Append
 			return nil
 		}
 		if len(pieces) > 0 { // else it was killed before it had recorded a piece
@@ -136,11 +141,10 @@ func (f *File) loadState() error {
 func (f *File) reset() error {
 	f.version, f.resumed, f.complete = Version{Size: -1}, 0, false
 	f.out.begin(Version{Size: -1}, "")
-	if f.state.file != nil {
-		if err := f.state.file.Truncate(0); err != nil {
+	if f.state != nil {
+		if err := f.state.Clear(); err != nil {
 			return err
 		}
-		f.state.size = 0
 	}
 	return f.out.part.Truncate(0)
 }
@@ -163,13 +167,15 @@ func (f *File) begin(v Version) error {
 	if err != nil {
 		return err
 	}
-	if f.state.file == nil {
-		if f.state.file, err = private.Make(f.staging.root, f.stateName); err != nil {
+	if f.state == nil {
+		file, err := private.Make(f.staging.root, f.stateName)
+		if err != nil {
 			return err
 		}
+		f.state = record.NewLog(file, maxState)
 	}
-	f.out.record = f.state.append
-	return f.state.begin(head{stateFormat, f.o.Source, number, f.out.algorithm, v})
+	f.out.record = f.state.Append
+	return f.state.Begin(head{stateFormat, f.o.Source, number, f.out.algorithm, v})
 }
 
 // Fetch fetches the missing bytes. After an error it may be called again, and resumes. A resource that changes, or
@@ -331,13 +337,13 @@ func (f *File) release(remove bool) {
 	if f.out.part != nil {
 		_ = f.out.part.Close()
 	}
-	if f.state.file != nil {
-		_ = f.state.file.Close()
+	if f.state != nil {
+		_ = f.state.Close()
 	}
 	if remove && f.partName != "" {
 		_ = root.Remove(f.partName)
 	}
-	if remove && f.state.file != nil {
+	if remove && f.state != nil {
 		_ = root.Remove(f.stateName)
 	}
 	f.staging = nil

@@ -196,8 +196,15 @@ func FuzzState(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer func() { _ = file.Close() }()
-		s := state{file: file}
-		h, pieces, ok := s.load()
+		s := record.NewLog(file, maxState)
+		load := func() (head, []piece, bool) {
+			text, err := s.Load()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return parseState(text)
+		}
+		h, pieces, ok := load()
 		if !ok {
 			t.Fatalf("%q: no state", text)
 		}
@@ -208,10 +215,10 @@ func FuzzState(f *testing.F) {
 			}
 			at = p.To
 		}
-		if err := s.append(piece{Range{0, 1}, 2}); err != nil {
+		if err := s.Append(piece{Range{0, 1}, 2}); err != nil {
 			t.Fatal(err)
 		}
-		again, longer, ok := s.load()
+		again, longer, ok := load()
 		if !ok || !reflect.DeepEqual(again, h) || len(longer) < min(1, len(pieces)) {
 			t.Fatalf("%+v %v after a line more, want %+v %v", again, longer, h, pieces)
 		}

@@ -82,14 +82,7 @@ func claimNew(root *os.Root, tree bool) (*os.File, error) {
 
 // sign writes a locked owner file.
 func sign(f *os.File, root *os.Root, tree bool) error {
-	text, err := record.Encode(owner{ownerFormat, inodeOf(root), tree})
-	if err == nil {
-		err = f.Truncate(0)
-	}
-	if err == nil {
-		_, err = f.WriteAt(text, 0)
-	}
-	return err
+	return record.Rewrite(f, owner{ownerFormat, inodeOf(root), tree})
 }
 
 // repair replaces a damaged or truncated owner file, and removes the parts that a process has left in the directory.

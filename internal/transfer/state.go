@@ -3,9 +3,7 @@ package transfer
 import (
 	"bytes"
 	"cmp"
-	"io"
 	"maps"
-	"os"
 	"slices"
 
 	"github.com/seed-0f2c7998/perdure/internal/record"
@@ -33,41 +31,10 @@ type piece struct {
 	CRC uint64 `json:"crc"`
 }
 
-// A state is a file of records: what a part is of, and which of its ranges are written. Of two records with the same
-// From the later one is longer. A truncated record, which a killed process was writing, and an altered one are
-// ignored.
-type state struct {
-	file *os.File
-	size int64 // of the file, in bytes
-}
-
-// begin starts the records of a new part.
-func (s *state) begin(h head) error {
-	if err := s.file.Truncate(0); err != nil {
-		return err
-	}
-	s.size = 0
-	return s.append(h)
-}
-
-// append writes a record, unless the file would exceed maxState.
-func (s *state) append(line any) error {
-	text, err := record.Encode(line)
-	if err != nil || s.size+int64(len(text)) > maxState {
-		return err
-	}
-	n, err := s.file.WriteAt(text, s.size)
-	s.size += int64(n)
-	return err
-}
-
-// load reads the state. ok is false if the first record is damaged or has another format.
-func (s *state) load() (h head, pieces []piece, ok bool) {
-	text, err := io.ReadAll(io.NewSectionReader(s.file, 0, maxState))
-	if err != nil {
-		return h, nil, false
-	}
-	s.size = int64(bytes.LastIndexByte(text, '\n') + 1)
+// parseState parses the content of a state file: what a part is of, and which of its ranges are written. Of two records
+// with the same From the later one is longer. Truncated and altered records are ignored; ok is false if that is the first
+// one, or if it has another format.
+func parseState(text []byte) (h head, pieces []piece, ok bool) {
 	first := bytes.IndexByte(text, '\n') + 1
 	if !record.Decode(text[:first], &h) || h.Format != stateFormat || !h.Version.Resumable() {
 		return h, nil, false

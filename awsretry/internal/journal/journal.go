@@ -9,12 +9,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"regexp"
 	"strings"
-	"sync"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/source"
 	"github.com/seed-0f2c7998/perdure/internal/private"
@@ -60,9 +58,7 @@ type Journal struct {
 	Reason string       // why no upload is recorded although the file exists
 
 	path string
-	mu   sync.Mutex
-	file *os.File // nil if the file does not exist
-	size int64    // of the file, in bytes
+	log  *record.Log // nil if the file does not exist
 }
 
 // Bytes returns the bytes in Parts.
@@ -77,8 +73,8 @@ func (j *Journal) Bytes() (n int64) {
 // of this user, stays unchanged and is an error. A journal of another version records no upload.
 func Open(path string) (*Journal, error) {
 	j := &Journal{path: path, Parts: make(map[int]Part)}
-	var err error
-	if j.file, err = private.OpenPath(path, false); errors.Is(err, fs.ErrNotExist) {
+	err := j.open(false)
+	if errors.Is(err, fs.ErrNotExist) {
 		return j, nil
 	}
 	if err == nil {
@@ -91,16 +87,24 @@ func Open(path string) (*Journal, error) {
 	return j, nil
 }
 
+// open opens the file, or creates it.
+func (j *Journal) open(create bool) error {
+	file, err := private.OpenPath(j.path, create)
+	if err == nil {
+		j.log = record.NewLog(file, limit)
+	}
+	return err
+}
+
 // isOurs matches the first line of a file of any version, and captures the name of its format.
 var isOurs = regexp.MustCompile(`^{"format":"(perdure-(?:transfer|upload)-[0-9]+)"`)
 
 // read reads the file.
 func (j *Journal) read() error {
-	text, err := io.ReadAll(io.LimitReader(j.file, limit+1))
+	text, err := j.log.Load()
 	if err != nil {
 		return err
 	}
-	j.size = int64(bytes.LastIndexByte(text, '\n') + 1) // a truncated record is overwritten
 	const begin = `{"format":"perdure-`
 	end := bytes.IndexByte(text, '\n') + 1
 	first, rest := text[:end], text[end:]
@@ -146,49 +150,29 @@ func Recall(path string, want Head) (*Journal, error) {
 }
 
 // Begin truncates the file and records a new upload.
-func (j *Journal) Begin(head Head) (err error) {
+func (j *Journal) Begin(head Head) error {
 	head.Format = Format
 	j.Head, j.Reason = head, ""
 	clear(j.Parts)
-	if j.file == nil {
-		if j.file, err = private.OpenPath(j.path, true); err != nil {
+	if j.log == nil {
+		if err := j.open(true); err != nil {
 			return fmt.Errorf("state: %w", err)
 		}
 	}
-	if err := j.file.Truncate(0); err != nil {
+	if err := j.log.Begin(head); err != nil {
 		return err
 	}
-	j.size = 0
-	if err := j.write(head); err != nil {
-		return err
-	}
-	return j.file.Sync()
+	return j.log.Sync()
 }
 
 // Add records a part.
-func (j *Journal) Add(p Part) error { return j.write(p) }
-
-// write appends a record, unless the file would exceed its limit.
-func (j *Journal) write(v any) error {
-	line, err := record.Encode(v)
-	if err != nil {
-		return err
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.size+int64(len(line)) > limit {
-		return nil
-	}
-	n, err := j.file.WriteAt(line, j.size)
-	j.size += int64(n)
-	return err
-}
+func (j *Journal) Add(p Part) error { return j.log.Append(p) }
 
 // Close closes the file. It may be called more than once.
 func (j *Journal) Close() {
-	if j.file != nil {
-		_ = j.file.Close() // nothing is buffered
-		j.file = nil
+	if j.log != nil {
+		_ = j.log.Close() // nothing is buffered
+		j.log = nil
 	}
 }
 

@@ -1,7 +1,7 @@
 package sources
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -57,27 +57,23 @@ func openRecords(place string) *records {
 	sum := sha256.Sum256([]byte(place))
 	r := &records{path: filepath.Join(dir, hex.EncodeToString(sum[:16])+".jsonl"), known: make(map[string]row)}
 	if f, err := private.OpenPath(r.path, false); err == nil {
-		r.read(f)
+		r.read(record.NewLog(f, maxRecords))
 		_ = f.Close()
 	}
 	return r
 }
 
 // read reads the lines that are complete.
-func (r *records) read(f *os.File) {
-	if info, err := f.Stat(); err != nil || info.Size() > maxRecords {
-		_ = f.Truncate(0) // the files are copied again
+func (r *records) read(l *record.Log) {
+	text, _ := l.Load() // after an error, what was read
+	if len(text) > maxRecords {
+		_ = l.Clear() // the files are copied again
 		return
 	}
-	lines := bufio.NewReader(io.LimitReader(f, maxRecords))
-	for {
-		line, err := lines.ReadBytes('\n')
+	for line := range bytes.Lines(text) {
 		var next row
 		if record.Decode(line, &next) {
 			r.known[next.Name] = next
-		}
-		if err != nil {
-			return
 		}
 	}
 }

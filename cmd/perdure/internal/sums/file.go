@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"github.com/seed-0f2c7998/perdure/internal/private"
+	"github.com/seed-0f2c7998/perdure/internal/record"
 )
 
 // A file has the 16 bytes of format, the entries, sorted by key, and the CRC-32C of all before, big-endian. An entry has 72
@@ -26,9 +27,6 @@ var (
 	errClosed  = errors.New("cannot be opened")
 	errDamaged = errors.New("is damaged, or of another version of perdure")
 )
-
-// seal returns the CRC-32C of text. A variable for the table would be filled whenever the command starts.
-func seal(text []byte) uint32 { return crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli)) }
 
 // read returns the entries of the file of that name. A missing file has none.
 func read(dir, name string) ([]entry, error) {
@@ -85,7 +83,7 @@ func encode(all []entry) []byte {
 		text = append(append(append(text, e.key[:]...), e.stamp[:]...), e.value[:]...)
 		text = append(binary.BigEndian.AppendUint16(text, e.day), e.size, 0, 0, 0, 0, 0)
 	}
-	return binary.BigEndian.AppendUint32(text, seal(text))
+	return binary.BigEndian.AppendUint32(text, record.Sum(text))
 }
 
 func decode(text []byte) ([]entry, error) {
@@ -94,7 +92,7 @@ func decode(text []byte) ([]entry, error) {
 		return nil, errDamaged
 	}
 	end := len(text) - crc32.Size
-	if seal(text[:end]) != binary.BigEndian.Uint32(text[end:]) {
+	if record.Sum(text[:end]) != binary.BigEndian.Uint32(text[end:]) {
 		return nil, errDamaged
 	}
 	all := make([]entry, 0, body/entrySize)

@@ -181,14 +181,7 @@ func (u *Upload) Begin() error {
 		return nil
 	}
 	u.recorded = origin{format, u.source, time.Now()}
-	text, err := record.Encode(u.recorded)
-	if err != nil {
-		return err
-	}
-	if err := u.file.Truncate(0); err != nil {
-		return err
-	}
-	if _, err := u.file.WriteAt(text, 0); err != nil {
+	if err := record.Rewrite(u.file, u.recorded); err != nil {
 		return err
 	}
 	return u.file.Sync()
