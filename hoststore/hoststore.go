@@ -18,12 +18,12 @@ import (
 	"cmp"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/internal/cell"
+	"github.com/seed-0f2c7998/perdure/internal/private"
 )
 
 // A Store keeps cells in one file. It is a [circuit.Store] and safe for concurrent use.
@@ -148,40 +148,13 @@ func Others(dir string) []File {
 // relative PERDURE_STATE is an error, since it would mean another directory for each
 // process; a relative XDG_STATE_HOME is ignored. If neither is set and there is no home
 // directory, Path returns an error.
-func Path() (string, error) {
-	dir, err := dirOfUser()
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(dir, fileName(cell.Version)), nil
-}
+func Path() (string, error) { return private.StatePath(fileName(cell.Version)) }
 
 func orOfUser(dir string) (string, error) {
 	if dir == "" {
-		return dirOfUser()
+		return private.StateDir()
 	}
 	return dir, nil
-}
-
-func dirOfUser() (string, error) {
-	const instead = "set PERDURE_STATE to a directory"
-	if dir := os.Getenv("PERDURE_STATE"); dir != "" {
-		if !filepath.IsAbs(dir) {
-			return "", fmt.Errorf("no directory for shared state: invalid value %q for PERDURE_STATE: must be an absolute path", dir)
-		}
-		return dir, nil
-	}
-	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "perdure"), nil
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return "", fmt.Errorf("no directory for shared state: %w; %s", err, instead)
-	}
-	if !filepath.IsAbs(home) {
-		return "", fmt.Errorf("no directory for shared state: invalid value %q for HOME: must be an absolute path; or %s", home, instead)
-	}
-	return filepath.Join(home, ".local", "state", "perdure"), nil
 }
 
 // Path returns the path of the store's file, or "" if no directory is known.

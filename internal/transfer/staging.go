@@ -3,8 +3,6 @@ package transfer
 import (
 	"bytes"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
@@ -295,8 +293,7 @@ func candidates(dir *os.Root, f func(name string) bool) {
 
 // partNames returns the names of the part and of its state, within a staging directory, for the file of that name.
 func partNames(name string) (part, state string) {
-	sum := sha256.Sum256([]byte(name))
-	base := hex.EncodeToString(sum[:16])
+	base := private.Name(name)
 	return base + partSuffix, base + ".state"
 }
 

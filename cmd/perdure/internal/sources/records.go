@@ -13,7 +13,6 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/tree"
-	"github.com/seed-0f2c7998/perdure/hoststore"
 	"github.com/seed-0f2c7998/perdure/internal/private"
 	"github.com/seed-0f2c7998/perdure/internal/record"
 )
@@ -48,14 +47,12 @@ type records struct {
 
 // openRecords reads the records of the destination place. It removes those of others that no run has used for 60 days.
 func openRecords(place string) *records {
-	cells, err := hoststore.Path()
+	dir, err := private.StatePath("urls")
 	if err != nil {
 		return &records{}
 	}
-	dir := filepath.Join(filepath.Dir(cells), "urls")
 	private.Prune(dir, time.Now().Add(-unused), ".jsonl")
-	sum := sha256.Sum256([]byte(place))
-	r := &records{path: filepath.Join(dir, hex.EncodeToString(sum[:16])+".jsonl"), known: make(map[string]row)}
+	r := &records{path: filepath.Join(dir, private.Name(place)+".jsonl"), known: make(map[string]row)}
 	if f, err := private.OpenPath(r.path, false); err == nil {
 		r.read(record.NewLog(f, maxRecords))
 		_ = f.Close()

@@ -21,7 +21,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/seed-0f2c7998/perdure/hoststore"
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/internal/private"
 )
@@ -93,10 +92,7 @@ type entry struct {
 }
 
 // Dir returns the directory of the caches.
-func Dir() (string, error) {
-	cells, err := hoststore.Path()
-	return filepath.Join(filepath.Dir(cells), "checksums"), err
-}
+func Dir() (string, error) { return private.StatePath("checksums") }
 
 // Open returns the cache in dir of the directory at path. It calls warn with a line if the cache cannot be believed; then it is
 // empty. Open removes caches that no run has used for 60 days.
@@ -108,8 +104,7 @@ func Open(dir, path string, warn func(text string)) *Cache {
 	if end, err := filepath.EvalSymlinks(abs); err == nil {
 		abs = end
 	}
-	sum := sha256.Sum256([]byte(abs))
-	c := &Cache{dir: dir, name: hex.EncodeToString(sum[:16]) + ".sums", today: day(time.Now())}
+	c := &Cache{dir: dir, name: private.Name(abs) + ".sums", today: day(time.Now())}
 	private.Prune(dir, time.Now().Add(-unused), ".sums", ".draft")
 	if c.known, err = read(dir, c.name); err != nil {
 		warn("The checksums of the files in " + path + " are computed again: the cache of the last run " + err.Error() + ": " + filepath.Join(dir, c.name))

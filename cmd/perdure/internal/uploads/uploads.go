@@ -3,8 +3,6 @@
 package uploads
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"io"
 	"io/fs"
@@ -15,7 +13,6 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/objects"
-	"github.com/seed-0f2c7998/perdure/hoststore"
 	"github.com/seed-0f2c7998/perdure/internal/private"
 	"github.com/seed-0f2c7998/perdure/internal/record"
 )
@@ -60,20 +57,17 @@ type origin struct {
 type Address struct{ Endpoint, Bucket, Key string }
 
 // Dir returns the directory of the records.
-func Dir() (string, error) {
-	cells, err := hoststore.Path()
-	return filepath.Join(filepath.Dir(cells), "uploads"), err
-}
+func Dir() (string, error) { return private.StatePath("uploads") }
 
 // Open claims the record in dir of the upload of source to that address. It creates the record, unless mustExist is set.
 func Open(dir string, to Address, source Source, mustExist bool) (*Upload, error) {
-	sum := sha256.Sum256([]byte(strings.Join([]string{to.Endpoint, to.Bucket, to.Key, source.Path}, "\x00")))
+	name := private.Name(strings.Join([]string{to.Endpoint, to.Bucket, to.Key, source.Path}, "\x00")) + ".json"
 	if !mustExist {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
 		}
 	}
-	f, err := claim(dir, hex.EncodeToString(sum[:16])+".json", mustExist)
+	f, err := claim(dir, name, mustExist)
 	if err != nil {
 		return nil, err
 	}
