@@ -45,7 +45,7 @@ func (s *Store) Get(ctx context.Context, bucket, key string, w io.Writer, o GetO
 	}
 	defer func() { _ = r.Close() }()
 	m := &meter{w: w, total: r.object.Size, progress: o.Progress}
-	_, err = io.CopyBuffer(plain{m}, r, bufferFor(r.object.Size))
+	_, err = io.CopyBuffer(m, r, bufferFor(r.object.Size))
 	if _, ours := errors.AsType[*Error](err); err != nil && !ours {
 		err = wrap("get", bucket, key, err)
 	}
@@ -76,9 +76,6 @@ func (s *Store) GetFile(ctx context.Context, bucket, key, path string, o GetOpti
 	}
 	return object, err
 }
-
-// plain hides all methods of a writer but Write, so that io.CopyBuffer uses its buffer.
-type plain struct{ io.Writer }
 
 // A meter counts the bytes that are written.
 type meter struct {
@@ -156,16 +153,16 @@ func (g *getter) Get(ctx context.Context, r transfer.Range, of *transfer.Version
 	if err != nil {
 		return nil, err
 	}
-	body := &rangeBody{slot: slot, Reader: Reader{
+	body := &Reader{
 		store: g.store, ctx: ctx, version: g.o.VersionID, slot: slot, fresh: true,
 		object: Object{Bucket: g.bucket, Key: g.key}, tags: g.o.Tags && (of == nil || g.Object().ETag == ""),
-	}}
-	if err := body.request(r, of); err != nil {
-		slot.Release()
+	}
+	if err := body.openRange(r, of); err != nil {
+		_ = body.Close()
 		return nil, wrap("get", g.bucket, g.key, err)
 	}
 	g.keep(body.object, of == nil)
-	return &transfer.Response{Version: body.version(of), From: body.offset, Ranges: body.resumable(), Body: body}, nil
+	return &transfer.Response{Version: body.versionOf(of), From: body.offset, Ranges: body.resumable(), Body: body}, nil
 }
 
 // keep stores the description of the object.
@@ -177,48 +174,31 @@ func (g *getter) keep(o Object, whole bool) {
 	}
 }
 
-// A rangeBody is the body of a getter's response.
-type rangeBody struct {
-	Reader
-
-	slot *slots.Slot
-}
-
-// request makes the first request.
-func (b *rangeBody) request(r transfer.Range, of *transfer.Version) error {
+// openRange makes the first request of a getter's response.
+func (r *Reader) openRange(span transfer.Range, of *transfer.Version) error {
 	if of != nil {
-		b.object.ETag, b.object.Size = of.ETag, of.Size
-		b.offset, b.end, b.piece = r.From, r.To, true
-		if r.To < 0 {
-			b.end = of.Size
+		r.object.ETag, r.object.Size = of.ETag, of.Size
+		r.offset, r.end, r.piece = span.From, span.To, true
+		if span.To < 0 {
+			r.end = of.Size
 		}
-		if r.From < 0 || r.From >= b.end || b.end > of.Size {
-			return fmt.Errorf("bytes %d to %d are not a range of %d bytes", r.From, r.To, of.Size)
+		if span.From < 0 || span.From >= r.end || r.end > of.Size {
+			return fmt.Errorf("bytes %d to %d are not a range of %d bytes", span.From, span.To, of.Size)
 		}
 	}
-	err := b.open()
-	b.piece = true // later requests must be for the same object
+	err := r.open()
+	r.piece = true // later requests must be for the same object
 	return err
 }
 
-// version returns the version of the response.
-func (b *rangeBody) version(of *transfer.Version) transfer.Version {
+// versionOf returns the version of a getter's response, which is of if that is not nil.
+func (r *Reader) versionOf(of *transfer.Version) transfer.Version {
 	if of != nil {
 		return *of
 	}
-	v := transfer.Version{Size: b.object.Size, Checksum: b.want.sum, Inconclusive: b.want.inconclusive}
-	if isStrong(b.object.ETag) {
-		v.ETag = b.object.ETag
+	v := transfer.Version{Size: r.object.Size, Checksum: r.want.sum, Inconclusive: r.want.inconclusive}
+	if isStrong(r.object.ETag) {
+		v.ETag = r.object.ETag
 	}
 	return v
-}
-
-// Close ends the request and releases its slot.
-func (b *rangeBody) Close() error {
-	if b.slot != nil {
-		_ = b.Reader.Close()
-		b.slot.Release()
-		b.slot = nil
-	}
-	return nil
 }

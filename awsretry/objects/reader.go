@@ -28,7 +28,7 @@ type Reader struct {
 	ctx     context.Context //nolint:containedctx // of Open, as for an http.Response's body
 	object  Object
 	version string
-	slot    *slots.Slot // of a getter's request; nil without a getter
+	slot    *slots.Slot // of a getter's request until Close; nil without a getter
 
 	body io.ReadCloser // of the current response; nil: to be requested
 
@@ -62,6 +62,8 @@ func (r *Reader) Object() Object { return r.object }
 // Close ends the request. It always returns nil.
 func (r *Reader) Close() error {
 	r.drop()
+	r.slot.Release()
+	r.slot = nil
 	if r.err == nil {
 		r.err = errors.New("the Reader is closed")
 	}
