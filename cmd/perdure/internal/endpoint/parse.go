@@ -93,10 +93,7 @@ func nearly(text string) string {
 // Parse returns the endpoints of a copy. If DST is a directory, the name of SRC is appended. stores says that they may be in
 // different stores. Errors are about SRC or DST.
 func Parse(source, target string, stores bool) (from, to Endpoint, err error) {
-	if from, err = parse("SRC", source, func(s scheme) string { return s.source }); err != nil {
-		return nil, nil, err
-	}
-	if err = from.Check("SRC", Source); err != nil {
+	if from, err = ParseSource("SRC", source); err != nil {
 		return nil, nil, err
 	}
 	if to, err = parse("DST", target, func(s scheme) string { return s.target }); err != nil {
