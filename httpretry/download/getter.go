@@ -44,7 +44,7 @@ func newGetter(req *http.Request, client *http.Client) *getter {
 
 // init offers the getter to the packages of this module, but not to users.
 func init() { //nolint:gochecknoinits // see package getters
-	getters.OfferHTTP(func(req *http.Request, client *http.Client) getters.HTTP { return newGetter(req, client) })
+	getters.NewHTTP = func(req *http.Request, client *http.Client) getters.HTTP { return newGetter(req, client) }
 }
 
 // Source returns a hash of the request's URL, as source says.

@@ -28,7 +28,7 @@ import (
 const part = 64 << 10
 
 // newGetter is the function that the command calls.
-var newGetter = getters.TakeHTTP()
+var newGetter = getters.NewHTTP
 
 // content returns n bytes that differ from those of another version.
 func content(n int, version uint64) []byte {

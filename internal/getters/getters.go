@@ -18,9 +18,9 @@ type HTTP interface {
 	Header() http.Header
 }
 
-// A NewHTTP returns an HTTP that sends copies of req, a GET without a body. If client is nil, it is
-// httpretry.Client(nil). The client retries, and resumes bodies.
-type NewHTTP func(req *http.Request, client *http.Client) HTTP
+// NewHTTP returns an HTTP that sends copies of req, a GET without a body. If client is nil, it is
+// httpretry.Client(nil). The client retries, and resumes bodies. Package download sets NewHTTP when it is initialized.
+var NewHTTP func(req *http.Request, client *http.Client) HTTP //nolint:gochecknoglobals // a function
 
 // An S3 requests ranges of one object, where O is an objects.Object. At most
 // Options.Parallel of its responses are open at a time. It is safe for concurrent use.
@@ -40,15 +40,7 @@ type S3[O any] interface {
 // VersionID and Tags are used.
 type NewS3[S, G, O any] func(store S, bucket, key string, o G) S3[O]
 
-var newHTTP, newS3 any //nolint:gochecknoglobals // set once, as the packages are initialized
-
-// OfferHTTP is called by package download when it is initialized.
-func OfferHTTP(f NewHTTP) { newHTTP = f }
-
-// TakeHTTP returns the function of package download, for a package that imports it.
-func TakeHTTP() NewHTTP {
-	return newHTTP.(NewHTTP) //nolint:errcheck,forcetypeassert // else the program does not start
-}
+var newS3 any //nolint:gochecknoglobals // set once, as package objects is initialized
 
 // OfferS3 is called by package objects when it is initialized.
 func OfferS3[S, G, O any](f NewS3[S, G, O]) { newS3 = f }

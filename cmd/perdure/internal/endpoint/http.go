@@ -13,15 +13,13 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/exit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/wait"
 	"github.com/seed-0f2c7998/perdure/httpretry"
-	_ "github.com/seed-0f2c7998/perdure/httpretry/download" // registers newHTTP
+	_ "github.com/seed-0f2c7998/perdure/httpretry/download" // sets getters.NewHTTP
 	"github.com/seed-0f2c7998/perdure/internal/getters"
 	"github.com/seed-0f2c7998/perdure/internal/redact"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/internal/stall"
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
-
-var newHTTP = getters.TakeHTTP() //nolint:gochecknoglobals // a function
 
 // bodyStall is how long a body may deliver nothing.
 const bodyStall = 30 * time.Second
@@ -95,7 +93,7 @@ func (w *web) prepare(ctx context.Context, s *Session) error {
 		return nil
 	}
 	w.client, w.request = client, req
-	w.getter = explained{newHTTP(req, client), more.Identity()}
+	w.getter = explained{getters.NewHTTP(req, client), more.Identity()}
 	return nil
 }
 
