@@ -138,28 +138,24 @@ func (f *File) loadState() error {
 }
 
 // reset discards all bytes.
-func (f *File) reset() error {
-	f.version, f.resumed, f.complete = Version{Size: -1}, 0, false
-	f.out.begin(Version{Size: -1}, "")
-	if f.state != nil {
-		if err := f.state.Clear(); err != nil {
-			return err
-		}
-	}
-	return f.out.part.Truncate(0)
-}
+func (f *File) reset() error { return f.begin(Version{Size: -1}) }
 
-// begin starts from scratch with a version.
+// begin discards all bytes, and starts from scratch with a version.
 func (f *File) begin(v Version) error {
-	if err := f.reset(); err != nil {
-		return err
-	}
-	if limit := capacity(f.out.part); v.Size > limit {
-		return &SizeError{v.Size, limit}
-	}
-	f.version = v
+	f.version, f.resumed, f.complete = Version{Size: -1}, 0, false
 	f.out.begin(v, "")
 	f.out.record = nil
+	err := f.out.part.Truncate(0)
+	if f.state != nil {
+		err = errors.Join(err, f.state.Clear())
+	}
+	if limit := capacity(f.out.part); err == nil && v.Size > limit {
+		err = &SizeError{v.Size, limit}
+	}
+	if err != nil {
+		return err
+	}
+	f.version = v
 	if !f.resumable() || !v.Resumable() || v.Size < minState {
 		return nil
 	}
