@@ -75,30 +75,40 @@ func (f *File) open() (err error) {
 	root := f.staging.root
 	f.out.progress, f.out.want = f.o.Progress, f.o.Want
 	f.out.begin(f.version, "")
-	f.out.part, err = private.Open(root, f.partName, os.O_RDWR, private.File)
-	if err == nil && f.resumable() {
-		state, unusable := private.Open(root, f.stateName, os.O_RDWR, private.File)
-		if unusable == nil {
-			f.state = record.NewLog(state, maxState)
-			return f.loadState()
+	if err = f.makePart(); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if f.resumable() { // an earlier process has left it
+		if f.out.part, err = private.Open(root, f.partName, os.O_RDWR, private.File); err == nil {
+			return f.openState()
 		}
-		if err = root.Remove(f.stateName); errors.Is(err, fs.ErrNotExist) { // begin creates another
-			err = nil
-		}
-		return errors.Join(err, f.reset())
 	}
-	if err == nil {
-		_ = f.out.part.Close()
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		_, _ = root.Remove(f.partName), root.Remove(f.stateName)
-	}
+	_, _ = root.Remove(f.partName), root.Remove(f.stateName)
+	return f.makePart()
+}
+
+// makePart creates the part, which in the end gets the permissions of the file that it replaces.
+func (f *File) makePart() (err error) {
 	perm := f.o.Perm
 	if f.old != nil {
 		perm = 0o600
 	}
-	f.out.part, err = root.OpenFile(f.partName, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
+	f.out.part, err = f.staging.root.OpenFile(f.partName, os.O_RDWR|os.O_CREATE|os.O_EXCL|private.AtOnce, perm)
 	return err
+}
+
+// openState opens the state of a part that an earlier process has left, and keeps what is unchanged.
+func (f *File) openState() error {
+	root := f.staging.root
+	state, err := private.Open(root, f.stateName, os.O_RDWR, private.File)
+	if err == nil {
+		f.state = record.NewLog(state, maxState)
+		return f.loadState()
+	}
+	if err = root.Remove(f.stateName); errors.Is(err, fs.ErrNotExist) { // begin creates another
+		err = nil
+	}
+	return errors.Join(err, f.reset())
 }
 
 // resumable reports whether parts are left to, and taken from, other processes.
@@ -140,20 +150,21 @@ func (f *File) loadState() error {
 // reset discards all bytes.
 func (f *File) reset() error { return f.begin(Version{Size: -1}) }
 
-// begin discards all bytes, and starts from scratch with a version.
+// begin starts from scratch with a version. The bytes of another one stay in the part until they are overwritten, or
+// cut off by install.
 func (f *File) begin(v Version) error {
 	f.version, f.resumed, f.complete = Version{Size: -1}, 0, false
 	f.out.begin(v, "")
 	f.out.record = nil
-	err := f.out.part.Truncate(0)
 	if f.state != nil {
-		err = errors.Join(err, f.state.Clear())
+		if err := f.state.Clear(); err != nil {
+			return err
+		}
 	}
-	if limit := capacity(f.out.part); err == nil && v.Size > limit {
-		err = &SizeError{v.Size, limit}
-	}
-	if err != nil {
-		return err
+	if v.Size >= minState { // a smaller one fits on every file system
+		if limit := capacity(f.out.part); v.Size > limit {
+			return &SizeError{v.Size, limit}
+		}
 	}
 	f.version = v
 	if !f.resumable() || !v.Resumable() || v.Size < minState {

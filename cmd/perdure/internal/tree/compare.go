@@ -188,12 +188,8 @@ func hashed(ctx context.Context, f *os.File, size int64, h hash.Hash) bool {
 	return false
 }
 
-// learn remembers the checksum of a file that was copied, unless the file has changed.
-func (r *run) learn(cached sums.File, path string, got endpoint.Stored) {
-	now, err := os.Stat(path)
-	if err != nil {
-		return
-	}
+// learn remembers the checksum of a file that was copied, unless the file has changed. now is its info after the copy.
+func learn(cached sums.File, now os.FileInfo, got endpoint.Stored) {
 	if tag := sums.ETag(got.ETag); !tag.IsZero() {
 		cached.Add(tag, now)
 		return

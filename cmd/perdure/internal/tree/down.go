@@ -230,7 +230,7 @@ func (r *run) arrived(i item, path string, from endpoint.Endpoint, got endpoint.
 	}
 	if info, err := os.Lstat(path); err == nil && got.Verified != "" && got.Verified != string(objects.VerifiedBySize) {
 		got.ETag = etag
-		r.learn(r.Sums.File(i.Rel, info), path, got)
+		learn(r.Sums.File(i.Rel, info), info, got)
 	}
 	return nil
 }

@@ -147,8 +147,8 @@ func (r *run) up(ctx context.Context, i item) (Entry, error) {
 	}
 	cached := r.Sums.File(i.Rel, before)
 	got, err := copying.One(ctx, r.copy(from, i), to)
-	if err == nil {
-		r.learn(cached, path, got)
+	if now, unknown := os.Stat(path); err == nil && unknown == nil {
+		learn(cached, now, got)
 	}
 	return r.copied(got, why, err)
 }
