@@ -109,13 +109,15 @@ func (d *dir) leftovers(f func(*staging) bool) {
 	if !private.CanLock {
 		return
 	}
-	candidates(d.root, func(name string) bool {
+	for _, name := range candidates(d.root) {
 		s, err := openStaging(d.root, name, claimLeftover(d.tree != nil))
 		if errors.Is(err, errUnowned) {
 			_ = d.root.Remove(name)
 		}
-		return err != nil || f(s)
-	})
+		if err == nil && !f(s) {
+			return
+		}
+	}
 }
 
 // target returns the regular file of that name, which must be writable; nil if it does not exist.

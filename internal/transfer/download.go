@@ -7,13 +7,6 @@ import (
 	"sync"
 )
 
-// bufferSize is the size of one read in bytes.
-const bufferSize = 512 << 10
-
-var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }} //nolint:gochecknoglobals // a pool
-
-func newBuffer() *[bufferSize]byte { return buffers.Get().(*[bufferSize]byte) } //nolint:errcheck,forcetypeassert // as New makes them
-
 // orderedWindow is how many pieces ahead ranges are requested, for each parallel request, if a checksum needs the
 // bytes in order.
 const orderedWindow = 4
@@ -54,7 +47,7 @@ func fetch(ctx context.Context, f *File, g Getter) error {
 	defer func() { _ = res.Body.Close() }()
 	d.missing = f.out.have.gaps(f.version.Size)
 	if f.version.Size < 0 || !f.version.Resumable() {
-		err = d.copyWhole(res)
+		err = f.out.write(res.Body, Range{0, f.version.Size})
 	} else {
 		err = d.ranges(res)
 	}
@@ -73,8 +66,7 @@ func (f *File) finish() (err error) {
 
 // first requests the bytes from the first gap on: of the kept version, or else of the present one.
 func (d *download) first() (*Response, error) {
-	kept := d.out.bytes > 0 && d.version.Resumable()
-	if !kept {
+	if d.out.bytes == 0 || !d.version.Resumable() {
 		return d.startOver(nil)
 	}
 	r := Range{max(d.version.Size-1, 0), d.version.Size} // if nothing is missing, the last byte checks the version
@@ -91,13 +83,13 @@ func (d *download) first() (*Response, error) {
 		return d.startOver(res)
 	}
 	d.notifyResumed(d.out.bytes, "")
-	if res.From != r.From && res.From != 0 {
-		return nil, errors.Join(errWhole, res.Body.Close())
-	}
-	if res.From != r.From { // the source does not support ranges: the kept bytes come again
+	switch res.From {
+	case r.From:
+		return res, nil
+	case 0: // the source does not support ranges: the kept bytes come again
 		return d.beginWith(res)
 	}
-	return res, nil
+	return nil, errors.Join(errWhole, res.Body.Close())
 }
 
 // startOver begins from scratch with res or, if it is nil, with a new response.
@@ -138,13 +130,6 @@ func (d *download) notifyResumed(bytes int64, reason string) {
 	d.earlier, d.reason = 0, ""
 }
 
-// copyWhole writes the body of the only response.
-func (d *download) copyWhole(res *Response) error {
-	buffer := newBuffer()
-	defer buffers.Put(buffer)
-	return d.out.write(res.Body, Range{0, d.version.Size}, buffer[:])
-}
-
 // ranges writes the first response, and pieces from parallel requests.
 func (d *download) ranges(res *Response) error {
 	others := 0
@@ -181,14 +166,12 @@ func (d *download) ranges(res *Response) error {
 // copySequential writes pieces from a body at offset at, until another goroutine has claimed the next piece. It
 // returns the body's offset then.
 func (d *download) copySequential(body io.Reader, at int64) (int64, error) {
-	buffer := newBuffer()
-	defer buffers.Put(buffer)
 	for d.ctx.Err() == nil {
 		r, ok := d.claim(func() (Range, bool) { return d.missing.first(at, d.o.Piece) })
 		if !ok {
 			break
 		}
-		if err := d.out.write(body, r, buffer[:]); err != nil {
+		if err := d.out.write(body, r); err != nil {
 			return at, err
 		}
 		at = r.To
@@ -219,14 +202,12 @@ func (d *download) fetchRest() error {
 // fetchPieces requests pieces from the end until none is missing, or until the source sends a whole resource instead
 // of a range.
 func (d *download) fetchPieces() error {
-	buffer := newBuffer()
-	defer buffers.Put(buffer)
 	for d.ctx.Err() == nil {
 		r, ok := d.claim(func() (Range, bool) { return d.missing.last(d.o.Piece, d.window) })
 		if !ok {
 			return nil
 		}
-		err := d.fetchPiece(r, buffer)
+		err := d.fetchPiece(r)
 		if errors.Is(err, errWhole) { // left to the first response, or to fetchRest
 			d.mu.Lock()
 			d.missing.add(r)
@@ -248,13 +229,13 @@ func (d *download) claim(next func() (Range, bool)) (Range, bool) {
 }
 
 // fetchPiece requests and writes one piece.
-func (d *download) fetchPiece(r Range, buffer *[bufferSize]byte) error {
+func (d *download) fetchPiece(r Range) error {
 	res, err := d.request(r)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = res.Body.Close() }()
-	return d.out.write(res.Body, r, buffer[:])
+	return d.out.write(res.Body, r)
 }
 
 // request requests r of the version of this download.

@@ -19,6 +19,13 @@ const (
 	recordEvery = time.Second
 )
 
+// bufferSize is the size of one read in bytes.
+const bufferSize = 512 << 10
+
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }} //nolint:gochecknoglobals // a pool
+
+func newBuffer() *[bufferSize]byte { return buffers.Get().(*[bufferSize]byte) } //nolint:errcheck,forcetypeassert // as New makes them
+
 // An output is a part and what has been written to it. Each written byte is added to the CRC of its piece; the CRC of
 // all bytes is combined from those. Checksums that need the bytes in order are computed from the page cache, behind
 // the writers. Methods that are safe for concurrent use say so.
@@ -172,13 +179,15 @@ func (o *output) append(p []byte) {
 }
 
 // write writes the bytes of body to r, or up to the end of body if r.To is -1. It is safe for concurrent use.
-func (o *output) write(body io.Reader, r Range, buffer []byte) (err error) {
+func (o *output) write(body io.Reader, r Range) (err error) {
+	buffer := newBuffer()
+	defer buffers.Put(buffer)
 	s := o.newStretch(r.From)
 	defer func() { err = errors.Join(err, wrapWrite(s.end())) }()
 	for r.To < 0 || s.at < r.To {
-		into := buffer
+		into := buffer[:]
 		if r.To >= 0 {
-			into = buffer[:min(int64(len(buffer)), r.To-s.at)]
+			into = buffer[:min(bufferSize, r.To-s.at)]
 		}
 		n, err := body.Read(into)
 		if n > 0 {

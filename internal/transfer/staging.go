@@ -270,25 +270,19 @@ func mayBeStaging(name string) bool {
 	return strings.HasPrefix(name, stagingPrefix) && len(name) == len(stagingPrefix)+26
 }
 
-// candidates calls f with the name of each entry of dir that may be a staging directory, until f returns false. It
-// reads the entries in batches, as a directory may be large.
-func candidates(dir *os.Root, f func(name string) bool) {
+// candidates returns the names of the entries of dir that may be staging directories; none if it cannot be listed.
+func candidates(dir *os.Root) (names []string) {
 	d, err := dir.Open(".")
 	if err != nil {
-		return // the directory cannot be listed
+		return nil
 	}
 	defer func() { _ = d.Close() }()
-	for {
-		names, err := d.Readdirnames(1024)
-		for _, name := range names {
-			if mayBeStaging(name) && !f(name) {
-				return
-			}
-		}
-		if err != nil || len(names) == 0 {
-			return
-		}
+	for err == nil {
+		var some []string
+		some, err = d.Readdirnames(1024) // a directory may be large
+		names = append(names, slices.DeleteFunc(some, func(name string) bool { return !mayBeStaging(name) })...)
 	}
+	return names
 }
 
 // partNames returns the names of the part and of its state, within a staging directory, for the file of that name.
