@@ -35,10 +35,15 @@ const maxReplaced = 100
 // Open opens the file of that name if check accepts it, and returns check's error otherwise. It checks before it
 // opens, because opening a device may have effects. If the file was replaced meanwhile, as processes do that write
 // a draft and rename it, Open checks and opens the new one; if that happens again and again, the error wraps
-// [ErrReplaced].
+// [ErrReplaced]. With [os.O_CREATE] in flags, it makes a missing file as [Make] does, or opens the one that another
+// process has just made.
 func Open(root *os.Root, name string, flags int, check func(fs.FileInfo) error) (f *os.File, err error) {
 	for range maxReplaced {
-		if f, err = open(root, name, flags, check); !errors.Is(err, ErrReplaced) {
+		f, err = open(root, name, flags&^os.O_CREATE, check)
+		if flags&os.O_CREATE != 0 && errors.Is(err, fs.ErrNotExist) {
+			f, err = Make(root, name)
+		}
+		if !errors.Is(err, ErrReplaced) && !errors.Is(err, fs.ErrExist) {
 			break
 		}
 	}
@@ -87,21 +92,40 @@ func Make(root *os.Root, name string) (*os.File, error) {
 	return root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL|AtOnce, 0o600)
 }
 
+// Replace makes the file draft with that content and these permissions, and renames it to name. With sync set, it is on
+// the disk before that.
+func Replace(root *os.Root, draft, name string, text []byte, perm fs.FileMode, sync bool) error {
+	f, err := Make(root, draft)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	err = errors.Join(err, f.Chmod(perm))
+	if err == nil && sync {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = root.Rename(draft, name)
+	}
+	if err != nil {
+		err = errors.Join(err, root.Remove(draft))
+	}
+	return err
+}
+
 // OpenPath opens the regular file at path, which must belong to this user, for reading and writing. With create set,
-// it creates a missing file, or opens the one that another process has just created.
+// it makes a missing one.
 func OpenPath(path string, create bool) (*os.File, error) {
 	root, err := os.OpenRoot(filepath.Dir(path))
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = root.Close() }()
-	name := filepath.Base(path)
-	f, err := Open(root, name, os.O_RDWR, File)
-	if create && errors.Is(err, fs.ErrNotExist) {
-		if f, err = Make(root, name); errors.Is(err, fs.ErrExist) {
-			f, err = Open(root, name, os.O_RDWR, File)
-		}
+	flags := os.O_RDWR
+	if create {
+		flags |= os.O_CREATE
 	}
+	f, err := Open(root, filepath.Base(path), flags, File)
 	if errors.Is(err, ErrForeign) || errors.Is(err, ErrReplaced) {
 		err = &fs.PathError{Op: "open", Path: path, Err: ErrForeign}
 	}

@@ -86,22 +86,13 @@ func open(dir string, create bool) (*os.File, error) {
 	}
 	flags := os.O_RDONLY
 	if create {
-		flags = os.O_RDWR
+		flags = os.O_RDWR | os.O_CREATE
 	}
-	for range 3 { // another process may create or delete the file
-		var f *os.File
-		f, err = private.Open(root, FileName, flags, trusted)
-		if create && errors.Is(err, fs.ErrNotExist) {
-			f, err = private.Make(root, FileName)
-		}
-		if err == nil {
-			return f, nil
-		}
-		if !errors.Is(err, fs.ErrExist) {
-			break
-		}
+	f, err := private.Open(root, FileName, flags, trusted)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: root.Name() + "/" + FileName, Err: err}
 	}
-	return nil, &fs.PathError{Op: "open", Path: root.Name() + "/" + FileName, Err: err}
+	return f, nil
 }
 
 // lock sets a lock of that kind on one byte, and reports whether it succeeded.

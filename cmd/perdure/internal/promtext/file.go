@@ -140,23 +140,5 @@ func replace(root *os.Root, name string, text []byte) error {
 	if err := root.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	f, err := private.Make(root, temporary)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if err == nil {
-		err = f.Sync() // after a crash of the host the file is the old or the new one
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = root.Rename(temporary, name)
-	}
-	if err != nil {
-		return errors.Join(err, root.Remove(temporary))
-	}
-	return nil
+	return private.Replace(root, temporary, name, text, 0o644, true) // after a crash of the host the file is the old or the new one
 }

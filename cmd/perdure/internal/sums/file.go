@@ -118,17 +118,5 @@ func write(dir, name string, all []entry) error {
 		return err
 	}
 	defer func() { _ = root.Close() }()
-	draft := rand.Text() + ".draft"
-	f, err := private.Make(root, draft)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(encode(all))
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = root.Rename(draft, name)
-	}
-	if err != nil {
-		_ = root.Remove(draft)
-	}
-	return err
+	return private.Replace(root, rand.Text()+".draft", name, encode(all), 0o600, false)
 }

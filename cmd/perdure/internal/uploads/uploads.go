@@ -94,10 +94,11 @@ func claim(dir, name string, mustExist bool) (*os.File, error) {
 	if info, err := root.Stat("."); err != nil || !private.CanLock || !private.Denies(info, 0o022) {
 		return nil, errors.Join(ErrTaken, err)
 	}
-	f, err := private.Open(root, name, os.O_RDWR, single)
-	if errors.Is(err, fs.ErrNotExist) && !mustExist {
-		f, err = private.Make(root, name)
+	flags := os.O_RDWR
+	if !mustExist {
+		flags |= os.O_CREATE
 	}
+	f, err := private.Open(root, name, flags, single)
 	if err != nil {
 		return nil, err
 	}
