@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -183,25 +184,20 @@ func (c *copying) assemble(ctx context.Context, kind string) error {
 	if err != nil {
 		return err
 	}
-	up := &upload{store: c.store, bucket: c.to.Bucket, key: c.to.Key}
-	m := &multipart{upload: up, id: aws.ToString(created.UploadId)}
-	if err = c.copyParts(ctx, m.id); err == nil && kind != "" {
+	id, ambiguous := aws.ToString(created.UploadId), new(atomic.Bool)
+	if err = c.copyParts(ctx, id); err == nil && kind != "" {
 		err = c.compare()
 	}
-	if err != nil {
-		return m.abort(ctx, err)
+	if err == nil {
+		_, err = c.store.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
+			Bucket: &c.to.Bucket, Key: &c.to.Key, UploadId: &id,
+			MultipartUpload: &types.CompletedMultipartUpload{Parts: c.done},
+		}, wire.Watch(ambiguous))
 	}
-	_, err = c.store.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
-		Bucket: &c.to.Bucket, Key: &c.to.Key, UploadId: &m.id,
-		MultipartUpload: &types.CompletedMultipartUpload{Parts: c.done},
-	}, wire.Watch(&up.condition.ambiguous))
-	if err != nil && up.condition.ambiguous.Load() && wire.HasCode(err, "NoSuchUpload") {
-		return nil // perhaps completed by an attempt whose response was lost: verified finds out
+	if err == nil || ambiguous.Load() && wire.HasCode(err, "NoSuchUpload") {
+		return nil // in the latter case perhaps completed by an attempt whose response was lost: verified finds out
 	}
-	if err != nil {
-		return m.abort(ctx, err)
-	}
-	return nil
+	return c.store.abort(ctx, c.to.Bucket, c.to.Key, id, err)
 }
 
 // compare returns an error unless the checksums of the parts combine to that of the original.

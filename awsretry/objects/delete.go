@@ -169,8 +169,7 @@ func (s *Store) AbortUpload(ctx context.Context, statePath string) error {
 	if h.Upload == "" || h.Endpoint != s.endpoint {
 		return nil
 	}
-	u := &upload{store: s, bucket: h.Bucket, key: h.Key}
-	if err := (&multipart{upload: u, id: h.Upload}).abort(ctx, nil); err != nil {
+	if err := s.abort(ctx, h.Bucket, h.Key, h.Upload, nil); err != nil {
 		return wrap("abort", h.Bucket, h.Key, err)
 	}
 	j.Remove()

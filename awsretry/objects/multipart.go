@@ -65,7 +65,7 @@ func (u *upload) parts(ctx context.Context, first *source.Part) (object Object, 
 		u.state.Head.Upload = "" // its parts are of no use any more
 		fallthrough
 	case err != nil && u.state == nil:
-		err = m.abort(ctx, err)
+		err = u.store.abort(ctx, u.bucket, u.key, m.id, err)
 	}
 	return object, err
 }
@@ -92,7 +92,7 @@ func (m *multipart) create(ctx context.Context) error {
 		Endpoint: m.store.endpoint, Bucket: m.bucket, Key: m.key, Upload: m.id, PartSize: m.src.PartSize, Size: m.src.Size,
 		WriteID: m.condition.writeID, CustomerKey: m.store.customer, Attributes: m.o.digest(),
 	}); err != nil {
-		return m.abort(ctx, err)
+		return m.store.abort(ctx, m.bucket, m.key, m.id, err)
 	}
 	return nil
 }
@@ -259,18 +259,18 @@ func (m *multipart) complete(ctx context.Context) (Object, error) {
 	return m.verified(ctx, object)
 }
 
-// abort aborts the upload because of err, even if ctx has ended, and returns err.
-func (m *multipart) abort(ctx context.Context, err error) error {
+// abort aborts an upload because of err, even if ctx has ended, and returns err.
+func (s *Store) abort(ctx context.Context, bucket, key, id string, err error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
-	_, failed := m.store.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &m.bucket, Key: &m.key, UploadId: &m.id}, m.store.cleanup)
+	_, failed := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &bucket, Key: &key, UploadId: &id}, s.cleanup)
 	switch {
 	case failed == nil || wire.HasCode(failed, "NoSuchUpload"):
 		return err
 	case err == nil:
 		return failed
 	default:
-		return fmt.Errorf("%w (and the parts of upload %s are still in the store: %w)", err, m.id, failed)
+		return fmt.Errorf("%w (and the parts of upload %s are still in the store: %w)", err, id, failed)
 	}
 }
 

@@ -209,7 +209,7 @@ func (u *upload) inParts(ctx context.Context, first *source.Part) (Object, error
 
 // abortRecorded aborts the upload of the state file.
 func (u *upload) abortRecorded(ctx context.Context) error {
-	err := (&multipart{upload: u, id: u.state.Head.Upload}).abort(ctx, nil)
+	err := u.store.abort(ctx, u.bucket, u.key, u.state.Head.Upload, nil)
 	u.state.Head.Upload = ""
 	return err
 }
