@@ -34,7 +34,7 @@ type download struct {
 
 // fetch makes one pass.
 func fetch(ctx context.Context, f *File, g Getter) error {
-	if f.complete {
+	if f.complete != nil {
 		return nil
 	}
 	ctx, fail, end := Together(ctx)
@@ -45,9 +45,9 @@ func fetch(ctx context.Context, f *File, g Getter) error {
 		return err
 	}
 	defer func() { _ = res.Body.Close() }()
-	d.missing = f.out.have.gaps(f.version.Size)
-	if f.version.Size < 0 || !f.version.Resumable() {
-		err = f.out.write(res.Body, Range{0, f.version.Size})
+	d.missing = f.out.have.gaps(f.out.version.Size)
+	if !f.out.version.Resumable() {
+		err = f.out.write(res.Body, Range{0, f.out.version.Size})
 	} else {
 		err = d.ranges(res)
 	}
@@ -57,29 +57,22 @@ func fetch(ctx context.Context, f *File, g Getter) error {
 	return f.finish()
 }
 
-// finish verifies all bytes.
-func (f *File) finish() (err error) {
-	f.sum, f.verified, err = f.out.verify(f.version)
-	f.complete = err == nil
-	return err
-}
-
 // first requests the bytes from the first gap on: of the kept version, or else of the present one.
 func (d *download) first() (*Response, error) {
-	if d.out.bytes == 0 || !d.version.Resumable() {
+	if d.out.bytes == 0 || !d.out.version.Resumable() {
 		return d.startOver(nil)
 	}
-	r := Range{max(d.version.Size-1, 0), d.version.Size} // if nothing is missing, the last byte checks the version
-	if gaps := d.out.have.gaps(d.version.Size); len(gaps) > 0 {
+	r := Range{max(d.out.version.Size-1, 0), d.out.version.Size} // if nothing is missing, the last byte checks the version
+	if gaps := d.out.have.gaps(d.out.version.Size); len(gaps) > 0 {
 		r = Range{gaps[0].From, -1}
 	}
-	res, err := d.getter.Get(d.ctx, r, &d.version)
+	res, err := d.getter.Get(d.ctx, r, &d.out.version)
 	switch {
 	case errors.Is(err, ErrChanged):
 		return d.startOver(nil)
 	case err != nil:
 		return nil, err
-	case !res.Version.Same(d.version):
+	case !res.Version.Same(d.out.version):
 		return d.startOver(res)
 	}
 	d.notifyResumed(d.out.bytes, "")
@@ -125,7 +118,7 @@ func (d *download) beginWith(res *Response) (*Response, error) {
 // notifyResumed calls Resumed once.
 func (d *download) notifyResumed(bytes int64, reason string) {
 	if (d.earlier > 0 || d.reason != "") && d.o.Resumed != nil {
-		d.o.Resumed(Resumption{Bytes: bytes, Size: d.version.Size, Reason: reason})
+		d.o.Resumed(Resumption{Bytes: bytes, Size: d.out.version.Size, Reason: reason})
 	}
 	d.earlier, d.reason = 0, ""
 }
@@ -240,11 +233,11 @@ func (d *download) fetchPiece(r Range) error {
 
 // request requests r of the version of this download.
 func (d *download) request(r Range) (*Response, error) {
-	res, err := d.getter.Get(d.ctx, r, &d.version)
+	res, err := d.getter.Get(d.ctx, r, &d.out.version)
 	switch {
 	case err != nil:
 		return nil, err
-	case !res.Version.Same(d.version):
+	case !res.Version.Same(d.out.version):
 		err = ErrChanged
 	case res.From != r.From:
 		err = errWhole

@@ -27,13 +27,10 @@ type File struct {
 	partName, stateName string
 	out                 output
 	state               *record.Log // nil if no later process can resume
-	version             Version
-	resumed             int64  // bytes kept from an earlier process
-	earlier             int64  // kept bytes that Resumed has not been called for
-	reason              string // why the bytes of an earlier process are not kept; "" if they are, or if no earlier process left any
-	complete            bool   // all bytes are written and verified
-	sum                 checksum.Sum
-	verified            string // by which algorithm
+	resumed             int64       // bytes kept from an earlier process
+	earlier             int64       // kept bytes that Resumed has not been called for
+	reason              string      // why the bytes of an earlier process are not kept; "" if they are, or if no earlier process left any
+	complete            *Result     // nil until all bytes are written and verified
 }
 
 // Create opens a file that will replace the one at path, which may not be a link. It follows links in the directory's
@@ -53,7 +50,7 @@ func (d *dir) create(name string, o Options) (*File, error) {
 	o.Parallel = cmp.Or(o.Parallel, 4)
 	o.Piece = cmp.Or(o.Piece, 8<<20)
 	o.Perm = cmp.Or(o.Perm, 0o666)
-	f := &File{dir: d, name: name, o: o, version: Version{Size: -1}}
+	f := &File{dir: d, name: name, o: o}
 	f.partName, f.stateName = partNames(name)
 	var err error
 	if f.old, err = d.target(name); err == nil {
@@ -74,7 +71,7 @@ func (d *dir) create(name string, o Options) (*File, error) {
 func (f *File) open() (err error) {
 	root := f.staging.root
 	f.out.progress, f.out.want = f.o.Progress, f.o.Want
-	f.out.begin(f.version, "")
+	f.out.begin(Version{Size: -1}, "")
 	if err = f.makePart(); !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -108,7 +105,7 @@ func (f *File) openState() error {
 	if err = root.Remove(f.stateName); errors.Is(err, fs.ErrNotExist) { // begin creates another
 		err = nil
 	}
-	return errors.Join(err, f.reset())
+	return errors.Join(err, f.Rewind())
 }
 
 // resumable reports whether parts are left to, and taken from, other processes.
@@ -131,7 +128,6 @@ func (f *File) loadState() error {
 	case h.Source != f.o.Source:
 		f.reason = "the partial file belongs to another source"
 	default:
-		f.version = h.Version
 		f.out.begin(h.Version, h.Algorithm)
 		if f.resumed, err = f.out.reread(pieces); err != nil {
 			return err
@@ -144,30 +140,29 @@ func (f *File) loadState() error {
 			f.reason = "all bytes of the earlier run have changed"
 		}
 	}
-	return f.reset()
+	return f.Rewind()
 }
 
-// reset discards all bytes.
-func (f *File) reset() error { return f.begin(Version{Size: -1}) }
+// Rewind discards all bytes.
+func (f *File) Rewind() error { return f.begin(Version{Size: -1}) }
 
 // begin starts from scratch with a version. The bytes of another one stay in the part until they are overwritten, or
 // cut off by install.
 func (f *File) begin(v Version) error {
-	f.version, f.resumed, f.complete = Version{Size: -1}, 0, false
+	f.resumed, f.complete = 0, nil
 	f.out.begin(v, "")
-	f.out.record = nil
 	if f.state != nil {
 		if err := f.state.Clear(); err != nil {
 			return err
 		}
 	}
-	if v.Size >= minState { // a smaller one fits on every file system
-		if limit := capacity(f.out.part); v.Size > limit {
-			return &SizeError{v.Size, limit}
-		}
+	if v.Size < minState { // which fits on every file system
+		return nil
 	}
-	f.version = v
-	if !f.resumable() || !v.Resumable() || v.Size < minState {
+	if limit := capacity(f.out.part); v.Size > limit {
+		return &SizeError{v.Size, limit}
+	}
+	if !f.resumable() || !v.Resumable() {
 		return nil
 	}
 	number, err := private.Inode(f.out.part)
@@ -198,7 +193,7 @@ func (f *File) Fetch(ctx context.Context, g Getter) error {
 		if !again {
 			return err
 		}
-		if failed := f.reset(); failed != nil {
+		if failed := f.Rewind(); failed != nil {
 			return &WriteError{failed}
 		}
 		_, unwanted := errors.AsType[checksum.UnwantedError](err)
@@ -210,7 +205,7 @@ func (f *File) Fetch(ctx context.Context, g Getter) error {
 
 // Write appends bytes that do not come from a Getter. Do not mix Write and Fetch.
 func (f *File) Write(p []byte) (int, error) {
-	n, err := f.out.part.Write(p)
+	n, err := f.out.part.WriteAt(p, f.out.bytes)
 	if err != nil {
 		err = &WriteError{err}
 	}
@@ -221,28 +216,28 @@ func (f *File) Write(p []byte) (int, error) {
 // Content returns a reader of the written bytes.
 func (f *File) Content() io.Reader { return io.NewSectionReader(f.out.part, 0, f.out.bytes) }
 
-// Rewind discards all written bytes.
-func (f *File) Rewind() error {
-	if _, err := f.out.part.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	return f.reset()
-}
-
 // Commit flushes the file to disk and gives it its name. The named file is the verified one, or Commit returns an
 // error.
 func (f *File) Commit() (Result, error) {
-	if !f.complete {
+	if f.complete == nil {
 		if err := f.finish(); err != nil {
 			return Result{}, err
 		}
 	}
-	r := Result{Bytes: f.out.bytes, Checksum: f.sum, Verified: f.verified, Resumed: f.resumed, Version: f.version}
-	if err := f.install(r.Bytes); err != nil {
-		return r, &WriteError{err}
+	if err := f.install(f.out.bytes); err != nil {
+		return *f.complete, &WriteError{err}
 	}
 	f.release(true)
-	return r, nil
+	return *f.complete, nil
+}
+
+// finish verifies all bytes.
+func (f *File) finish() error {
+	sum, by, err := f.out.verify()
+	if err == nil {
+		f.complete = &Result{Bytes: f.out.bytes, Checksum: sum, Verified: by, Resumed: f.resumed}
+	}
+	return err
 }
 
 // install renames the part.
@@ -266,13 +261,13 @@ func (f *File) install(size int64) error {
 	root, from := f.dir.root, filepath.Join(f.staging.name, f.partName)
 	if err := f.checkReplaced(from, verified); err != nil {
 		if errors.Is(err, errReplaced) {
-			f.version = Version{Size: -1} // nothing is kept: another copy of the same resource has probably replaced the file
+			f.out.record = nil // nothing is kept: another copy of the same resource has probably replaced the file
 		}
 		return err
 	}
 	err = root.Rename(from, f.name)
 	if mounted(err) || errors.Is(err, fs.ErrPermission) { // as for another user's file in a sticky directory
-		f.version = Version{Size: -1} // nothing is kept: the next attempt would fail as well
+		f.out.record = nil // nothing is kept: the next attempt would fail as well
 		err = errors.Join(ErrInPlace, err)
 	}
 	if err != nil {
@@ -319,7 +314,7 @@ func checkSame(root *os.Root, name string, info fs.FileInfo) error {
 // Kept returns the path and the number of the bytes that a later process will find once the File is closed; 0 means
 // none. Call it before Close.
 func (f *File) Kept() (path string, bytes int64) {
-	if f.staging == nil || f.out.record == nil || !f.version.Resumable() || f.out.bytes == 0 {
+	if f.staging == nil || f.out.record == nil || f.out.bytes == 0 {
 		return "", 0
 	}
 	path = filepath.Join(f.dir.path, f.staging.name, f.partName)

@@ -33,10 +33,10 @@ type output struct {
 	part     *os.File
 	progress func(done, total int64)
 	want     checksum.Sum
-	record   func(any) error // appends a record to the state; nil without a state
+	record   func(any) error // appends a record to the state; nil if no later process can resume
 
+	version   Version  // of the resource
 	algorithm string   // of the pieces' CRCs
-	total     int64    // size of the resource; -1: unknown
 	stream    *stretch // the bytes of append; nil before the first
 	ordered   ordered
 
@@ -65,7 +65,7 @@ func (o *output) begin(v Version, algorithm string) {
 		}
 	}
 	o.algorithm = cmp.Or(o.algorithm, "crc32c")
-	o.total, o.stream, o.have, o.bytes, o.ordered = v.Size, nil, nil, 0, ordered{inline: true}
+	o.version, o.record, o.stream, o.have, o.bytes, o.ordered = v, nil, nil, nil, 0, ordered{inline: true}
 	o.pieces, o.grew = make(map[int64]piece), make(chan struct{}, 1)
 	for _, sum := range []checksum.Sum{v.Checksum, o.want} {
 		if !sum.IsZero() && (!sum.Combines() || sum.Name != o.algorithm) {
@@ -141,7 +141,7 @@ func (s *stretch) wrote(p []byte) error {
 	o.have.add(Range{from, s.at})
 	o.bytes += s.at - from
 	if o.progress != nil {
-		o.progress(o.bytes, o.total)
+		o.progress(o.bytes, o.version.Size)
 	}
 	o.mu.Unlock()
 	select {
@@ -264,8 +264,9 @@ func (o *output) catchUp(stop <-chan struct{}) error {
 
 // verify compares all bytes with the checksum of their version and with the wanted one. It returns their checksum,
 // and by which algorithm they were verified. It may be called once, after the last write.
-func (o *output) verify(v Version) (sum checksum.Sum, by string, err error) {
-	if sum, err = o.whole(v.Size); err != nil {
+func (o *output) verify() (sum checksum.Sum, by string, err error) {
+	v := o.version
+	if sum, err = o.whole(); err != nil {
 		return sum, "", err
 	}
 	crc := sum
@@ -285,11 +286,11 @@ func (o *output) verify(v Version) (sum checksum.Sum, by string, err error) {
 }
 
 // whole returns the CRC of all bytes, or an error if some are missing.
-func (o *output) whole(size int64) (checksum.Sum, error) {
+func (o *output) whole() (checksum.Sum, error) {
 	if o.stream != nil {
 		_ = o.stream.end()
 	}
-	if size >= 0 && o.bytes != size {
+	if size := o.version.Size; size >= 0 && o.bytes != size {
 		return checksum.Sum{}, fmt.Errorf("%w: received %d of %d bytes", io.ErrUnexpectedEOF, o.bytes, size)
 	}
 	if len(o.ordered.hashes) > 0 {

@@ -105,7 +105,6 @@ type Result struct {
 	Checksum checksum.Sum // of all bytes
 	Verified string       // the algorithm of the compared checksum, or "size" without one
 	Resumed  int64        // bytes kept from an earlier process
-	Version  Version      // of a Fetch
 }
 
 // ToFile fetches the resource of g into the file at path. After an error, Result.Bytes is the number of bytes that
