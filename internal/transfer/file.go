@@ -52,14 +52,6 @@ func (d *dir) create(name string, o Options) (*File, error) {
 	o.Perm = cmp.Or(o.Perm, 0o666)
 	f := &File{dir: d, name: name, o: o}
 	f.partName, f.stateName = partNames(name)
-	var err error
-	if f.old, err = d.target(name); err == nil {
-		f.staging, err = d.stage(f.partName)
-	}
-	if err != nil {
-		d.release()
-		return nil, err
-	}
 	if err := f.open(); err != nil {
 		f.release(true)
 		return nil, err
@@ -69,6 +61,12 @@ func (d *dir) create(name string, o Options) (*File, error) {
 
 // open opens the part and, if an earlier process has left one, its state, and keeps what is unchanged.
 func (f *File) open() (err error) {
+	if f.old, err = f.dir.target(f.name); err != nil {
+		return err
+	}
+	if f.staging, err = f.dir.stage(f.partName); err != nil {
+		return err
+	}
 	root := f.staging.root
 	f.out.progress, f.out.want = f.o.Progress, f.o.Want
 	f.out.begin(Version{Size: -1}, "")
@@ -335,18 +333,17 @@ func (f *File) Close() {
 
 // release closes everything, and removes the part and its state if remove is set.
 func (f *File) release(remove bool) {
-	root := f.staging.root
 	if f.out.part != nil {
 		_ = f.out.part.Close()
 	}
+	if remove && f.staging != nil && f.partName != "" {
+		_ = f.staging.root.Remove(f.partName)
+	}
 	if f.state != nil {
 		_ = f.state.Close()
-	}
-	if remove && f.partName != "" {
-		_ = root.Remove(f.partName)
-	}
-	if remove && f.state != nil {
-		_ = root.Remove(f.stateName)
+		if remove {
+			_ = f.staging.root.Remove(f.stateName)
+		}
 	}
 	f.staging = nil
 	f.dir.release()
