@@ -3,7 +3,6 @@ package objects
 import (
 	"context"
 	"encoding/base64"
-	"encoding/hex"
 	"io"
 	"strconv"
 	"strings"
@@ -82,20 +81,10 @@ func composite(headers []header, etag string) (s checksum.Sum, parts int) {
 		}
 	}
 	digits, count, _ := strings.Cut(strings.Trim(etag, `"`), "-")
-	if s = tagSum(digits); !s.IsZero() {
+	if s = checksum.OfETag(digits); !s.IsZero() {
 		parts = partsOf(count)
 	}
 	return s, parts
-}
-
-// tagSum returns an ETag as an MD5, which it is in most stores for an unencrypted object of one part.
-func tagSum(etag string) checksum.Sum {
-	s := checksum.Sum{Name: "md5"}
-	var err error
-	if s.Value, err = hex.DecodeString(strings.Trim(etag, `"`)); err != nil || len(s.Value) != checksum.New("md5").Size() {
-		return checksum.Sum{}
-	}
-	return s
 }
 
 // text returns a checksum as in Object.Checksum.
@@ -126,7 +115,7 @@ func referenceOf(sum, etag string, encrypted bool) reference {
 	if s, err := checksum.Parse(sum); err == nil {
 		return reference{sum: s}
 	}
-	return reference{sum: tagSum(etag), inconclusive: encrypted}
+	return reference{sum: checksum.OfETag(etag), inconclusive: encrypted}
 }
 
 // read compares all bytes of s. It returns by what they were compared, as [checksum.Sum.Verify] does.

@@ -88,6 +88,16 @@ func New(name string) hash.Hash {
 // Of returns the Sum of h, a hash of that algorithm.
 func Of(name string, h hash.Hash) Sum { return Sum{Name: name, Value: h.Sum(nil)} }
 
+// OfETag returns an ETag of S3 as an MD5, which it is in most stores for an unencrypted object of one part. It is the zero
+// Sum if the ETag has another form.
+func OfETag(etag string) Sum {
+	value, err := hex.DecodeString(strings.Trim(etag, `"`))
+	if err != nil || len(value) != md5.Size {
+		return Sum{}
+	}
+	return Sum{Name: "md5", Value: value}
+}
+
 // IsZero reports whether s is no checksum.
 func (s Sum) IsZero() bool { return s.Name == "" }
 

@@ -222,7 +222,7 @@ func (o *Object) List(ctx context.Context) iter.Seq2[Item, error] {
 		for object, err := range o.store.List(o.doing(ctx, "list_s3"), o.bucket, prefix+o.begin) {
 			i := Item{Rel: strings.TrimPrefix(object.Key, prefix), Size: object.Size, ETag: object.ETag}
 			i.Dir = i.Size == 0 && (i.Rel == "" || strings.HasSuffix(i.Rel, "/")) // the marker of a directory
-			i.Sum = etagSum(object.ETag)
+			i.Sum = checksum.OfETag(object.ETag)
 			if object.Key != "" {
 				i.Err, err = err, nil
 			}
@@ -235,14 +235,8 @@ func (o *Object) List(ctx context.Context) iter.Seq2[Item, error] {
 
 // Described returns an item with the size and the ETag of info.
 func (i Item) Described(info Info) Item {
-	i.Size, i.ETag, i.Sum = info.Size, info.ETag, etagSum(info.ETag)
+	i.Size, i.ETag, i.Sum = info.Size, info.ETag, checksum.OfETag(info.ETag)
 	return i
-}
-
-// etagSum returns the checksum that an ETag is; the zero Sum if the ETag is no MD5.
-func etagSum(etag string) checksum.Sum {
-	sum, _ := checksum.Parse("md5:" + strings.Trim(etag, `"`))
-	return sum
 }
 
 // Remove deletes the objects of these names below o.

@@ -10,7 +10,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"io/fs"
 	"math"
 	"os"
@@ -47,17 +46,14 @@ func Of(s checksum.Sum) Sum {
 // ETag has another form.
 func ETag(text string) Sum {
 	digits, count, inParts := strings.Cut(strings.Trim(text, `"`), "-")
-	value, err := hex.DecodeString(digits)
-	if err != nil || len(value) != 16 {
-		return Sum{}
-	}
-	if !inParts {
-		return Sum{"md5", value}
+	md5 := Of(checksum.OfETag(digits))
+	if md5.IsZero() || !inParts {
+		return md5
 	}
 	if n, err := strconv.ParseUint(count, 10, 16); err != nil || n == 0 {
 		return Sum{}
 	}
-	return Sum{"md5-" + count, value}
+	return Sum{"md5-" + count, md5.Value}
 }
 
 // IsZero reports whether s is no checksum.
