@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/httpretry/internal/byterange"
@@ -30,9 +31,10 @@ type getter struct {
 	req    *http.Request
 	client *http.Client
 
+	whole atomic.Bool // the server has sent another range than requested
+
 	mu     sync.Mutex
 	header http.Header // of the first response of the current version; guarded by mu
-	whole  bool        // the server has sent another range than requested; guarded by mu
 }
 
 func newGetter(req *http.Request, client *http.Client) *getter {
@@ -79,9 +81,7 @@ func (g *getter) Get(ctx context.Context, r transfer.Range, of *transfer.Version
 		if !unwrap.Is(err, httpretry.ErrWrongRange) || req.Header.Get("Range") == "" {
 			return nil, err
 		}
-		g.mu.Lock()
-		g.whole = true
-		g.mu.Unlock()
+		g.whole.Store(true)
 	}
 }
 
@@ -97,11 +97,8 @@ func (g *getter) request(ctx context.Context, r transfer.Range, of *transfer.Ver
 	req.Header.Set("Accept-Encoding", "identity")
 	req.Header.Del("Range")
 	req.Header.Del("If-Range")
-	g.mu.Lock()
-	whole := g.whole
-	g.mu.Unlock()
 	switch {
-	case whole || r.From == 0 && r.To < 0:
+	case g.whole.Load() || r.From == 0 && r.To < 0:
 		return req
 	case r.To < 0:
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", r.From))
