@@ -109,7 +109,10 @@ func (d *dir) leftovers(f func(*staging) bool) {
 	if !private.CanLock {
 		return
 	}
-	for _, name := range candidates(d.root) {
+	for name := range entries(d.root) {
+		if !mayBeStaging(name) {
+			continue
+		}
 		s, err := openStaging(d.root, name, claimLeftover(d.tree != nil))
 		if errors.Is(err, errUnowned) {
 			_ = d.root.Remove(name)

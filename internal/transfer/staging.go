@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -270,19 +271,24 @@ func mayBeStaging(name string) bool {
 	return strings.HasPrefix(name, stagingPrefix) && len(name) == len(stagingPrefix)+26
 }
 
-// candidates returns the names of the entries of dir that may be staging directories; none if it cannot be listed.
-func candidates(dir *os.Root) (names []string) {
-	d, err := dir.Open(".")
-	if err != nil {
-		return nil
+// entries yields the names in a directory, which may be large; none if it cannot be listed.
+func entries(dir *os.Root) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		d, err := dir.Open(".")
+		if err != nil {
+			return
+		}
+		defer func() { _ = d.Close() }()
+		for err == nil {
+			var names []string
+			names, err = d.Readdirnames(1024)
+			for _, name := range names {
+				if !yield(name) {
+					return
+				}
+			}
+		}
 	}
-	defer func() { _ = d.Close() }()
-	for err == nil {
-		var some []string
-		some, err = d.Readdirnames(1024) // a directory may be large
-		names = append(names, slices.DeleteFunc(some, func(name string) bool { return !mayBeStaging(name) })...)
-	}
-	return names
 }
 
 // partNames returns the names of the part and of its state, within a staging directory, for the file of that name.

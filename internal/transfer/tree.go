@@ -113,10 +113,8 @@ func (t *Tree) Remove(rel string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	for above := path.Dir(rel); err == nil && above != "."; above = path.Dir(above) {
-		if t.in(above, remove) != nil {
-			break // it is not empty
-		}
+	for above := path.Dir(rel); err == nil && above != "." && t.in(above, remove) == nil; {
+		above = path.Dir(above)
 	}
 	return err
 }
@@ -146,25 +144,15 @@ func (t *Tree) Folds() (bool, error) {
 
 // subdirectory returns the name of a subdirectory, one with a letter if possible; "" without one.
 func (t *Tree) subdirectory() (name string) {
-	f, err := t.root.Open(".")
-	if err != nil {
-		return ""
-	}
-	defer func() { _ = f.Close() }()
-	for {
-		entries, err := f.ReadDir(1024)
-		for _, e := range entries {
-			if e.IsDir() {
-				name = e.Name()
-			}
-			if e.IsDir() && strings.ToLower(name) != strings.ToUpper(name) {
-				return name
-			}
+	for at := range entries(t.root) {
+		if info, err := t.root.Lstat(at); err != nil || !info.IsDir() {
+			continue
 		}
-		if err != nil || len(entries) == 0 {
-			return name
+		if name = at; strings.ToLower(name) != strings.ToUpper(name) {
+			break
 		}
 	}
+	return name
 }
 
 // checkMoved returns an error unless d is still the directory at its path: no part of the path has become a link.
