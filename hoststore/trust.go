@@ -22,7 +22,7 @@ func openDir(dir string) (*os.Root, error) {
 	if err := ownedBy(dir, link, true); err != nil {
 		return nil, err // a symbolic link, too, must belong to this user or to root
 	}
-	root, err := os.OpenRoot(dir + "/.") // fails at once if dir is no directory, such as a FIFO
+	root, err := private.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,9 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -227,22 +229,34 @@ func shortDir(t *testing.T) string {
 func TestSpecialFilesInTheStateDirectory(t *testing.T) {
 	s := newScene(t)
 	state, from := filepath.Join(s.home, "state"), s.from(t, "file", "large", generated(9<<20))
+	planted(t, s.home, map[string]string{"tree/a": "a", "list": s.from(t, "http", "b", []byte("b"))})
 	_ = os.MkdirAll(filepath.Join(state, "uploads"), 0o700)
-	made, madeUploads := namesMade(t, state), namesMade(t, filepath.Join(state, "uploads"))
+	madeUploads := namesMade(t, filepath.Join(state, "uploads"))
 	s.environ = append(s.environ, "PERDURE_STORE=host")
-	s.runs(t, 0, from, "s3://bikes/large")
-	places := map[string]bool{"cells": true}
-	for _, name := range made() {
-		places[name] = true
+	commands := [][]string{
+		{from, "s3://bikes/large"},
+		{"-r", filepath.Join(s.home, "tree"), "s3://bikes/tree"},
+		{"--from-file", filepath.Join(s.home, "list"), s.dir},
 	}
+	for _, args := range commands {
+		s.runs(t, 0, args...)
+	}
+	places := map[string]bool{}
 	for _, name := range madeUploads() {
 		places["uploads/"+name] = true
 	}
+	if err := fs.WalkDir(os.DirFS(state), ".", func(path string, _ fs.DirEntry, err error) error {
+		places[path] = true
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	delete(places, ".")
 	for what, plant := range specials(filepath.Join(t.TempDir(), "none")) {
 		for place := range places {
 			t.Run(what+" at "+place, func(t *testing.T) {
 				plant := plant
-				if err := os.RemoveAll(state); err != nil || os.MkdirAll(filepath.Join(state, "uploads"), 0o700) != nil {
+				if err := errors.Join(os.RemoveAll(state), os.MkdirAll(filepath.Dir(filepath.Join(state, place)), 0o700)); err != nil {
 					t.Fatal(err)
 				}
 				outside, check := victims(t)
@@ -252,8 +266,11 @@ func TestSpecialFilesInTheStateDirectory(t *testing.T) {
 				if err := plant(filepath.Join(state, place)); err != nil {
 					t.Skipf("SKIPPED: %v", err)
 				}
-				if e := s.run(t, from, "s3://bikes/large"); e.code != 0 && (e.code != 1 || !strings.Contains(e.log, place)) {
-					t.Errorf("want success, or that the place is named: %v", e)
+				for _, args := range commands {
+					_ = os.Remove(filepath.Join(s.dir, "b"))
+					if e := s.run(t, args...); e.code != 0 && (e.code != 1 || !strings.Contains(e.log, place)) {
+						t.Errorf("%q: want success, or that the place is named: %v", args, e)
+					}
 				}
 				check()
 			})

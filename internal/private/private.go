@@ -29,6 +29,14 @@ func File(info fs.FileInfo) error {
 	return nil
 }
 
+// Alone is File for a file with one name: another could be that of one of the user's own files.
+func Alone(info fs.FileInfo) error {
+	if File(info) != nil || !Single(info) {
+		return ErrForeign
+	}
+	return nil
+}
+
 // maxReplaced limits how often Open looks again at a file that other processes replace.
 const maxReplaced = 100
 
@@ -68,6 +76,15 @@ func open(root *os.Root, name string, flags int, check func(fs.FileInfo) error) 
 	return f, nil
 }
 
+// OpenRoot is [os.OpenRoot] for a path that may lead to something else than a directory: os.OpenRoot blocks on a FIFO.
+func OpenRoot(path string) (*os.Root, error) {
+	root, err := os.OpenRoot(path + "/.")
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		e.Path = path
+	}
+	return root, err
+}
+
 // OpenDir is Open for a directory. It also returns the FileInfo that was checked.
 func OpenDir(root *os.Root, name string, check func(fs.FileInfo) error) (*os.Root, fs.FileInfo, error) {
 	before, err := root.Lstat(name)
@@ -77,7 +94,7 @@ func OpenDir(root *os.Root, name string, check func(fs.FileInfo) error) (*os.Roo
 	if err != nil {
 		return nil, nil, err
 	}
-	dir, err := root.OpenRoot(name)
+	dir, err := root.OpenRoot(name + "/.") // fails at once if name is a FIFO by now
 	if err != nil {
 		return nil, nil, err
 	}
@@ -113,10 +130,10 @@ func Replace(root *os.Root, draft, name string, text []byte, perm fs.FileMode, s
 	return err
 }
 
-// OpenPath opens the regular file at path, which must belong to this user, for reading and writing. With create set,
-// it makes a missing one.
+// OpenPath opens the regular file at path, which must belong to this user and have no other name, for reading and
+// writing. With create set, it makes a missing one.
 func OpenPath(path string, create bool) (*os.File, error) {
-	root, err := os.OpenRoot(filepath.Dir(path))
+	root, err := OpenRoot(filepath.Dir(path))
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +142,7 @@ func OpenPath(path string, create bool) (*os.File, error) {
 	if create {
 		flags |= os.O_CREATE
 	}
-	f, err := Open(root, filepath.Base(path), flags, File)
+	f, err := Open(root, filepath.Base(path), flags, Alone)
 	if errors.Is(err, ErrForeign) || errors.Is(err, ErrReplaced) {
 		err = &fs.PathError{Op: "open", Path: path, Err: ErrForeign}
 	}

@@ -46,18 +46,31 @@ func place(t *testing.T) *os.Root {
 	return root
 }
 
+// atOnce calls f, and ends the test if f blocks, as an open of a FIFO does.
+func atOnce(t *testing.T, f func()) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	returned := make(chan struct{})
+	go func() {
+		defer close(returned)
+		f()
+	}()
+	select {
+	case <-returned:
+	case <-ctx.Done():
+		t.Fatal("it waits")
+	}
+}
+
 // A file that replaces another between check and open is not used, and opening it does not block.
 func TestReplacedWhileItIsOpened(t *testing.T) {
 	for name, trap := range traps {
 		t.Run(name, func(t *testing.T) {
 			root := place(t)
 			path := filepath.Join(root.Name(), "x")
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			defer cancel()
 			var err error
-			opened := make(chan struct{})
-			go func() {
-				defer close(opened)
+			atOnce(t, func() {
 				var f *os.File
 				f, err = private.Open(root, "x", os.O_RDONLY, func(info fs.FileInfo) error {
 					return errors.Join(private.File(info), os.Rename(path, path+".old"), trap.put(path))
@@ -65,12 +78,7 @@ func TestReplacedWhileItIsOpened(t *testing.T) {
 				if f != nil {
 					_ = f.Close()
 				}
-			}()
-			select {
-			case <-opened:
-			case <-ctx.Done():
-				t.Fatal("it waits")
-			}
+			})
 			if !errors.Is(err, trap.want) {
 				t.Errorf("%v; want %v", err, trap.want)
 			}
@@ -99,14 +107,8 @@ func TestReplacedAllTheTime(t *testing.T) {
 			}
 		})
 	}
-	single := func(info fs.FileInfo) error {
-		if !private.Single(info) {
-			return private.ErrForeign
-		}
-		return private.File(info)
-	}
 	for range 5000 {
-		f, err := private.Open(root, "x", os.O_RDONLY, single)
+		f, err := private.Open(root, "x", os.O_RDONLY, private.Alone)
 		if err != nil {
 			t.Error(err)
 			break
@@ -143,22 +145,42 @@ func TestMakeMakes(t *testing.T) {
 	}
 }
 
-// A directory that is replaced by a link, or by another directory, between check and open is not entered.
+// A directory that is replaced between check and open is not entered, and opening it does not block.
 func TestReplacedDirectory(t *testing.T) {
-	for name, put := range map[string]func(path string) error{
-		"another directory": func(path string) error { return os.Mkdir(path, 0o700) },
-		"a link":            func(path string) error { return os.Symlink("inside", path) },
+	for name, trap := range map[string]struct {
+		put  func(path string) error
+		want error
+	}{
+		"another directory": {func(path string) error { return os.Mkdir(path, 0o700) }, private.ErrReplaced},
+		"a link":            {func(path string) error { return os.Symlink("inside", path) }, private.ErrReplaced},
+		"a FIFO":            {func(path string) error { return syscall.Mkfifo(path, 0o600) }, syscall.ENOTDIR},
 	} {
 		root := place(t)
 		path := filepath.Join(root.Name(), "d")
 		if err := errors.Join(os.Mkdir(path, 0o700), os.Mkdir(filepath.Join(root.Name(), "inside"), 0o700)); err != nil {
 			t.Fatal(err)
 		}
-		d, _, err := private.OpenDir(root, "d", func(fs.FileInfo) error { return errors.Join(os.Rename(path, path+".old"), put(path)) })
-		if !errors.Is(err, private.ErrReplaced) || d != nil {
-			t.Errorf("%s: %v; want %v", name, err, private.ErrReplaced)
-		}
+		atOnce(t, func() {
+			d, _, err := private.OpenDir(root, "d", func(fs.FileInfo) error { return errors.Join(os.Rename(path, path+".old"), trap.put(path)) })
+			if !errors.Is(err, trap.want) || d != nil {
+				t.Errorf("%s: %v; want %v", name, err, trap.want)
+			}
+		})
 	}
+}
+
+// What is no directory is refused at once, by its name.
+func TestOpenRootOfAFIFO(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	atOnce(t, func() {
+		_, err := private.OpenRoot(path)
+		if e, ok := errors.AsType[*fs.PathError](err); !ok || e.Path != path || !errors.Is(err, syscall.ENOTDIR) {
+			t.Errorf("%v; want %s and %v", err, path, syscall.ENOTDIR)
+		}
+	})
 }
 
 // Processes that create the same file at the same time all get it.

@@ -38,7 +38,7 @@ type File struct {
 // caller must close the File.
 func Create(path string, o Options) (*File, error) {
 	above, name := filepath.Dir(path), filepath.Base(path)
-	root, err := os.OpenRoot(above)
+	root, err := private.OpenRoot(above)
 	if err != nil {
 		return nil, err
 	}

@@ -303,7 +303,7 @@ func IsStaging(dir, name string) bool {
 	if !mayBeStaging(name) {
 		return false
 	}
-	root, err := os.OpenRoot(filepath.Join(dir, name))
+	root, err := private.OpenRoot(filepath.Join(dir, name))
 	if err != nil {
 		return false
 	}

@@ -32,7 +32,7 @@ type Tree struct {
 // OpenTree opens the directory at path, which may be a link. With reading set, what earlier processes have left in it
 // stays.
 func OpenTree(path string, reading bool) (*Tree, error) {
-	root, err := os.OpenRoot(path)
+	root, err := private.OpenRoot(path)
 	if err != nil {
 		return nil, err
 	}

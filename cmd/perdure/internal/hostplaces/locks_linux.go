@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"github.com/seed-0f2c7998/perdure/internal/places"
@@ -73,7 +74,7 @@ func base(key string) int64 {
 // open opens the file in dir. The file must belong to this user and be writable by no other
 // user. If it does not exist and create is set, open creates it.
 func open(dir string, create bool) (*os.File, error) {
-	root, err := os.OpenRoot(dir)
+	root, err := private.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +91,7 @@ func open(dir string, create bool) (*os.File, error) {
 	}
 	f, err := private.Open(root, FileName, flags, trusted)
 	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: root.Name() + "/" + FileName, Err: err}
+		return nil, &fs.PathError{Op: "open", Path: filepath.Join(root.Name(), FileName), Err: err}
 	}
 	return f, nil
 }

@@ -33,7 +33,7 @@ var (
 // Check returns an error if AddTo would refuse the file at path as it is now, and changes
 // nothing. A missing file is no error, a missing directory is one.
 func Check(path string) error {
-	root, err := os.OpenRoot(filepath.Dir(path))
+	root, err := private.OpenRoot(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func Check(path string) error {
 // or sees a part of it. It refuses a file that perdure has not written, that is damaged,
 // larger than MaxSize, a link, or not a regular file of this user, and leaves it unchanged.
 func AddTo(ctx context.Context, path string, take func() (counted, shared []metrics.Family, err error)) error {
-	root, err := os.OpenRoot(filepath.Dir(path))
+	root, err := private.OpenRoot(filepath.Dir(path))
 	if err != nil {
 		return err
 	}

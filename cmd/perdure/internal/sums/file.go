@@ -55,7 +55,7 @@ func read(dir, name string) ([]entry, error) {
 
 // open opens the directory of the caches, which must be this user's alone to write to.
 func open(dir string) (*os.Root, error) {
-	root, err := os.OpenRoot(dir)
+	root, err := private.OpenRoot(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ func open(dir string) (*os.Root, error) {
 
 // alone returns nil for a regular file of this user, with one name, that no other user can write to.
 func alone(info fs.FileInfo) error {
-	if private.File(info) != nil || !private.Single(info) || !private.Denies(info, 0o022) {
+	if private.Alone(info) != nil || !private.Denies(info, 0o022) {
 		return errForeign
 	}
 	return nil

@@ -22,7 +22,7 @@ func (r *run) openUp(context.Context) error {
 	}
 	if err == nil {
 		var d *os.File
-		if d, err = os.Open(r.Dir); err == nil {
+		if d, err = os.Open(r.Dir + "/."); err == nil {
 			_, err = d.Readdirnames(1)
 			_ = d.Close()
 		}

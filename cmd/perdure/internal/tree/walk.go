@@ -78,7 +78,7 @@ func (w *walk) in(dir, rel string) (bool, error) {
 
 // read returns the entries of a directory, sorted by the keys of the files in them.
 func (w *walk) read(dir string) ([]entry, error) {
-	f, err := os.Open(dir)
+	f, err := os.Open(dir + "/.") // fails at once if dir is a FIFO by now
 	if err != nil {
 		return nil, err
 	}

@@ -86,7 +86,7 @@ func Open(dir string, to Address, source Source, mustExist bool) (*Upload, error
 // claim opens and locks the file of that name. It creates the file, unless mustExist is set. It returns ErrTaken if the file
 // is locked, is not a regular file of this user, or is in a directory that other users can write to.
 func claim(dir, name string, mustExist bool) (*os.File, error) {
-	root, err := os.OpenRoot(dir)
+	root, err := private.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func claim(dir, name string, mustExist bool) (*os.File, error) {
 
 // single returns nil for a regular file of this user with one name.
 func single(info fs.FileInfo) error {
-	if private.File(info) != nil || !private.Single(info) {
+	if private.Alone(info) != nil {
 		return ErrTaken
 	}
 	return nil
