@@ -354,6 +354,31 @@ func TestTreeMeetsItsOwnNames(t *testing.T) {
 	}
 }
 
+// An empty owner file is that of a process that was killed before it wrote the file, but not if it has the mode of a
+// file of the user's own, in a directory of the user's own that no other user may enter.
+func TestEmptyOwnerFile(t *testing.T) {
+	for mode, ours := range map[fs.FileMode]bool{0o600: false, 0o700: true} {
+		dir, name := t.TempDir(), ".perdure-AAAAAAAAAAAAAAAAAAAAAAAAAA"
+		owner := filepath.Join(dir, name, "owner")
+		check(t, os.Mkdir(filepath.Join(dir, name), 0o700))
+		check(t, os.WriteFile(owner, nil, mode))
+		if got := transfer.IsStaging(dir, name); got != ours {
+			t.Errorf("mode %v: it is a staging directory: %v, want %v", mode, got, ours)
+		}
+		tree, err := transfer.OpenTree(dir, false)
+		check(t, err)
+		f := createIn(t, tree, "x")
+		check(t, f.Fetch(t.Context(), getter([]byte("x"))))
+		_, err = f.Commit()
+		check(t, err)
+		f.Close()
+		check(t, tree.Close(true))
+		if _, err := os.Lstat(owner); errors.Is(err, fs.ErrNotExist) != ours {
+			t.Errorf("mode %v, after a copy: %v", mode, err)
+		}
+	}
+}
+
 // Several interrupted copies of one tree leave a staging directory each: the next complete copy removes them all, and
 // no other directory.
 func TestTreeClearsWhatSeveralHaveLeft(t *testing.T) {

@@ -66,7 +66,7 @@ func newStaging(dir *os.Root, tree bool) (s *staging, err error) {
 
 // claimNew makes and locks the owner file of a new staging directory.
 func claimNew(root *os.Root, tree bool) (*os.File, error) {
-	f, err := private.Make(root, ownerName)
+	f, err := root.OpenFile(ownerName, os.O_RDWR|os.O_CREATE|os.O_EXCL|private.AtOnce, unsignedMode)
 	if err != nil {
 		return nil, err
 	}
@@ -79,9 +79,12 @@ func claimNew(root *os.Root, tree bool) (*os.File, error) {
 	return f, nil
 }
 
+// unsignedMode is the mode of an owner file before sign. An empty file of the user's own is not executable.
+const unsignedMode = 0o700
+
 // sign writes a locked owner file.
 func sign(f *os.File, root *os.Root, tree bool) error {
-	return record.Rewrite(f, owner{ownerFormat, inodeOf(root), tree})
+	return errors.Join(record.Rewrite(f, owner{ownerFormat, inodeOf(root), tree}), f.Chmod(0o600))
 }
 
 // repair replaces a damaged or truncated owner file, and removes the parts that a process has left in the directory.
@@ -142,7 +145,7 @@ func readOwner(root *os.Root) (*os.File, owner, error) {
 		return nil, o, err
 	}
 	text, err := io.ReadAll(io.LimitReader(f, 4<<10))
-	if len(text) == 0 && err == nil && isEmpty(root) { // its process was killed while it made the directory
+	if len(text) == 0 && err == nil && isUnsigned(f) && isEmpty(root) { // its process was killed while it made the directory
 		return f, owner{}, nil
 	}
 	if err == nil && damaged(text, inodeOf(root)) {

@@ -12,6 +12,12 @@ import (
 // renamesOpen says whether an open file can be renamed.
 const renamesOpen = true
 
+// isUnsigned reports whether an owner file has unsignedMode, as far as the umask allows it.
+func isUnsigned(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&0o100 != 0
+}
+
 // readOnly reports whether err is that of a read-only file system.
 func readOnly(err error) bool { return errors.Is(err, syscall.EROFS) }
 
