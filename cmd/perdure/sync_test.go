@@ -247,6 +247,36 @@ func TestSyncDeletesNothingInDoubt(t *testing.T) {
 	}
 }
 
+// A tree that has the state directory in it, as a home directory has, is copied without the files of the state: those
+// change meanwhile. They are not deleted either.
+func TestStateDirectoryInATree(t *testing.T) {
+	s, home := startTestServers(t), t.TempDir()
+	want := []string{"home/a", "home/large", "home/state/mine", "home/state/uploads/photo.json"}
+	for _, key := range want {
+		path := filepath.Join(home, strings.TrimPrefix(key, "home/"))
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		write(t, path, generated(1+len(path)))
+	}
+	write(t, filepath.Join(home, "large"), generated(9<<20))
+	for _, args := range [][]string{
+		{"copy", "-r", home, "s3://bikes/home"},
+		{"copy", "-r", home, "s3://bikes/home"},
+		{"sync", "s3://bikes/home", home, "--delete"},
+	} {
+		if code, log := inHome(t, s, home, append(args, "--store", "host")...); code != 0 {
+			t.Errorf("%q: exit code %d\n%s", args, code, log)
+		}
+		if got := slices.Sorted(slices.Values(s.store.Keys("bikes"))); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", args, got, want)
+		}
+	}
+	if cells, _ := filepath.Glob(filepath.Join(home, "state", "cells.*")); len(cells) != 1 {
+		t.Errorf("the state directory has %q, want one file of breakers", cells)
+	}
+}
+
 // What --include, --exclude and --shard do not choose is neither copied nor deleted.
 func TestChosenFiles(t *testing.T) {
 	s := startTestServers(t)

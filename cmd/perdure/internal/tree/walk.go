@@ -9,9 +9,12 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
+	"github.com/seed-0f2c7998/perdure/hoststore"
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
@@ -28,7 +31,12 @@ type walk struct {
 	links Links
 	yield func(endpoint.Item) bool
 	above []fs.FileInfo // the current directory and its parents
+	state fs.FileInfo   // the state directory; nil if there is none
 }
+
+// ofState matches the paths, below the state directory, of the files that perdure keeps there. They are not copied: they
+// change meanwhile, and are of no use elsewhere.
+var ofState = regexp.MustCompile(`^(cells(\..*)?|\.cells-.*|places\.\d+|(uploads|checksums|urls)/\w{26,32}\.(json|parts|sums|jsonl|draft))$`)
 
 // An entry is an entry of a directory.
 type entry struct {
@@ -40,6 +48,9 @@ type entry struct {
 // files calls yield with each file below dir, until yield returns false.
 func files(ctx context.Context, dir string, links Links, yield func(endpoint.Item) bool) error {
 	w := &walk{ctx: ctx, links: links, yield: yield}
+	if cells, err := hoststore.Path(); err == nil {
+		w.state, _ = os.Stat(filepath.Dir(cells)) // an error means that there is none
+	}
 	_, err := w.in(dir, "")
 	return err
 }
@@ -118,6 +129,8 @@ func (w *walk) one(dir, rel string, e entry) bool {
 	}
 	isLink := e.mode&fs.ModeSymlink != 0
 	switch {
+	case ofState.MatchString(w.inState(item.Rel)):
+		return true
 	case isLink && w.links == Skip:
 		item.Link = true
 	case isLink && w.links != Follow:
@@ -133,6 +146,15 @@ func (w *walk) one(dir, rel string, e entry) bool {
 		item.Dir = item.Err != nil && isLink && !leadsToFile(full)
 	}
 	return w.yield(item)
+}
+
+// inState returns the path of a file below the state directory; "" if the current directory is not in it.
+func (w *walk) inState(rel string) string {
+	at := slices.IndexFunc(w.above, func(dir fs.FileInfo) bool { return os.SameFile(dir, w.state) })
+	if at < 0 {
+		return ""
+	}
+	return path.Join(strings.Split(rel, "/")[at:]...)
 }
 
 // leadsToFile reports whether the target of a link is known not to be a directory.
