@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/internal/bound"
+	"github.com/seed-0f2c7998/perdure/internal/stall"
 )
 
 // maxTags is how many XML tags a body may have. A page of 1000 keys of S3 has some 20,000, a page of 1000 instances
@@ -19,13 +20,15 @@ import (
 const maxTags = 1 << 20
 
 // A document is the body of a success. Until Lift is called it may have [bound.Body] bytes and, if it is XML,
-// [maxTags] tags.
+// [maxTags] tags, and must arrive at a rate.
 type document struct {
 	*bound.Reader
 
-	xml    bool // the body is XML, or will be parsed as XML
-	begun  bool // a byte other than white space has been read
-	left   int  // tags
+	guard  stall.Guard
+	slow   error // how guard has ended the body
+	xml    bool  // the body is XML, or will be parsed as XML
+	begun  bool  // a byte other than white space has been read
+	left   int   // tags
 	lifted atomic.Bool
 
 	mu     sync.Mutex
@@ -36,9 +39,9 @@ type document struct {
 
 // newDocument returns body with limits. If asXML is false, the limit of tags holds only for a body that begins as
 // XML.
-func newDocument(body io.ReadCloser, asXML bool) *document {
+func newDocument(body io.ReadCloser, asXML bool, rate stall.Limits) *document {
 	tooLarge := &httpretry.LimitError{What: "response body", Limit: bound.Body}
-	return &document{Reader: bound.NewReader(body, bound.Body, tooLarge), xml: asXML, left: maxTags}
+	return &document{Reader: bound.NewReader(body, bound.Body, tooLarge), guard: stall.Guard{Limits: rate}, xml: asXML, left: maxTags}
 }
 
 // Lift ends the limits, for a body that the caller reads as a stream. It may be called while another goroutine reads.
@@ -92,7 +95,7 @@ func (d *document) Close() error {
 
 // Read reads from the body, until a limit.
 func (d *document) Read(p []byte) (int, error) {
-	n, err := d.Reader.Read(p)
+	n, err := d.read(p)
 	if err != nil {
 		d.freePlace()
 	}
@@ -101,6 +104,20 @@ func (d *document) Read(p []byte) (int, error) {
 	}
 	if d.left -= bytes.Count(p[:n], []byte{'<'}); d.left < 0 {
 		return 0, &httpretry.LimitError{What: "XML of a response", Limit: maxTags, Unit: "tags"}
+	}
+	return n, err
+}
+
+// read reads from the body, unless it was too slow.
+func (d *document) read(p []byte) (n int, err error) {
+	if d.lifted.Load() {
+		return d.Reader.Read(p)
+	}
+	if d.slow != nil { // the reader before, such as rootOf, has read until then
+		return 0, d.slow
+	}
+	if n, err = d.guard.Read(d.Reader, p); stall.IsSlow(err) {
+		d.slow = err
 	}
 	return n, err
 }

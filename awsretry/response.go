@@ -78,7 +78,7 @@ func (op *operation) receive(ctx context.Context, in middleware.DeserializeInput
 	if res.StatusCode >= http.StatusMultipleChoices {
 		return out, metadata, op.receiveError(res)
 	}
-	op.body = newDocument(res.Body, op.readsXML)
+	op.body = newDocument(res.Body, op.readsXML, op.documentLimits())
 	res.Body = op.body
 	if awsmiddleware.GetServiceID(ctx) == "S3" {
 		err = checkS3(op.name, in.Request, res)
@@ -97,6 +97,20 @@ func (op *operation) liftLimits(ctx context.Context, in middleware.DeserializeIn
 
 // errorBodyLimits is the least rate of an error's body: 20 KiB within 20 s, or complete.
 func errorBodyLimits() stall.Limits { return stall.Limits{MinRate: 1 << 10, Window: 20 * time.Second} }
+
+// documentLimits returns the least rate of a body that the SDK reads: 1 KiB/s, averaged over a minute, or over MaxElapsed
+// if that is less. While S3 copies an object or puts one together it sends spaces, perhaps for many minutes: that is
+// limited only after MaxElapsed, or after an hour.
+func (op *operation) documentLimits() stall.Limits {
+	l, most := stall.Limits{MinRate: 1 << 10}, op.policy.MaxElapsed
+	if most > 0 {
+		l.Window = max(min(stall.Window, most), time.Second)
+	}
+	if slices.Contains([]string{"CompleteMultipartUpload", "CopyObject", "UploadPartCopy"}, op.name) {
+		l.From = time.Now().Add(cmp.Or(most, time.Hour))
+	}
+	return l
+}
 
 // receiveError reads the body of an error, and replaces it by a copy without the request's secrets. A body that
 // breaks off is used as far as it came.
