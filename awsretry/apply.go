@@ -21,8 +21,10 @@
 //
 // A response is limited before the SDK reads it. Its header and the body of an error may have 1 MiB. Any other body
 // that the SDK reads as a whole, such as a page of a listing, may have 64 MiB and, if it is XML, 1,048,576 tags. A
-// larger response is a [*httpretry.LimitError]. A body that the caller reads as a stream has no limit. A success that
-// cannot be the response to the requested operation of S3 is a [*NotS3Error]. Texts of a service are shown in one
+// larger response is a [*httpretry.LimitError]. Such a body must arrive at 1 KiB/s, averaged over a minute, or over
+// MaxElapsed if that is less; the rate of those to which S3 adds spaces while it works, of CompleteMultipartUpload and
+// copies, is limited only after MaxElapsed, or an hour. A body that the caller reads as a stream has no limit. A success
+// that cannot be the response to the requested operation of S3 is a [*NotS3Error]. Texts of a service are shown in one
 // line, without the request's secrets.
 //
 // # Objects

@@ -102,10 +102,8 @@ func errorBodyLimits() stall.Limits { return stall.Limits{MinRate: 1 << 10, Wind
 // if that is less. While S3 copies an object or puts one together it sends spaces, perhaps for many minutes: that is
 // limited only after MaxElapsed, or after an hour.
 func (op *operation) documentLimits() stall.Limits {
-	l, most := stall.Limits{MinRate: 1 << 10}, op.policy.MaxElapsed
-	if most > 0 {
-		l.Window = max(min(stall.Window, most), time.Second)
-	}
+	most := op.policy.MaxElapsed
+	l := stall.Limits{MinRate: 1 << 10}.Within(most)
 	if slices.Contains([]string{"CompleteMultipartUpload", "CopyObject", "UploadPartCopy"}, op.name) {
 		l.From = time.Now().Add(cmp.Or(most, time.Hour))
 	}

@@ -180,13 +180,11 @@ func (s *stream) limits() stall.Limits {
 	if l.Timeout == 0 && s.representation.resumable { // otherwise the body may be a stream of events
 		l.Timeout = defaultStallTimeout
 	}
-	if most := s.policy.MaxElapsed; most > 0 {
-		l.Window = max(min(stall.Window, most), time.Second)
-		if l.MinRate == 0 && (s.representation.resumable || s.representation.end >= 0) {
-			l.MinRate, l.From = trickle, s.began.Add(most)
-		}
+	most := s.policy.MaxElapsed
+	if most > 0 && l.MinRate == 0 && (s.representation.resumable || s.representation.end >= 0) {
+		l.MinRate, l.From = trickle, s.began.Add(most)
 	}
-	return l
+	return l.Within(most)
 }
 
 // complete reports whether err is the end of the wanted bytes.

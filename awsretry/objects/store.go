@@ -146,9 +146,7 @@ func New(cfg aws.Config, o Options, options ...func(*s3.Options)) (*Store, error
 	if o.Policy != nil {
 		s.policy = *o.Policy
 	}
-	if most := s.policy.MaxElapsed; most > 0 {
-		s.limits.Window = max(min(stall.Window, most), time.Second)
-	}
+	s.limits = s.limits.Within(s.policy.MaxElapsed)
 	s.policy.Breaker = nil
 	s.cleanup = cleanupOptions(s.policy)
 	s.policy.AttemptTimeout = 0

@@ -31,6 +31,7 @@ func TestMinRate(t *testing.T) {
 		{"--max-attempts 1 --min-rate 2", 69, time.Minute, " bytes in 1m0s, which is less than 2 bytes/s"},
 		{"--max-elapsed 30 --min-rate 0", 69, 30 * time.Second, "not enough time left for another attempt"},
 		{"--max-elapsed 90", 69, 2 * time.Minute, "not enough time left for another attempt"}, // at the end of a minute
+		{"--method POST --max-elapsed 30.5", 1, 30500 * time.Millisecond, " bytes in 30.5s, which is less than 1024 bytes/s (not repeated"},
 		{"--min-rate 0", 0, size * time.Second, "Copied"},
 	} {
 		t.Run(c.flags, func(t *testing.T) {

@@ -32,6 +32,14 @@ type Limits struct {
 // Any reports whether l has a limit.
 func (l Limits) Any() bool { return l.Timeout > 0 || l.MinRate > 0 }
 
+// Within returns l with a Window of at most a time, but at least a second; 0 or less means no limit of the Window.
+func (l Limits) Within(most time.Duration) Limits {
+	if most > 0 {
+		l.Window = max(min(l.window(), most), time.Second)
+	}
+	return l
+}
+
 // need returns how many bytes a window must deliver.
 func (l Limits) need() float64 { return float64(l.MinRate) * l.window().Seconds() }
 

@@ -158,7 +158,7 @@ func (f *File) begin(v Version) error {
 		return nil
 	}
 	if limit := capacity(f.out.part); v.Size > limit {
-		return &SizeError{v.Size, limit}
+		return &SizeError{v.Size, limit, "the file system"}
 	}
 	if !f.resumable() || !v.Resumable() {
 		return nil

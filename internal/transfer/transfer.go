@@ -133,9 +133,12 @@ func (e *WriteError) Error() string { return e.Err.Error() }
 // Unwrap returns Err.
 func (e *WriteError) Unwrap() error { return e.Err }
 
-// A SizeError reports a size that exceeds the file system of the destination.
-type SizeError struct{ Size, Limit int64 }
+// A SizeError reports a size that exceeds the capacity of the destination.
+type SizeError struct {
+	Size, Limit int64
+	What        string // the destination, such as "the file system"
+}
 
 func (e *SizeError) Error() string {
-	return fmt.Sprintf("the source has %d bytes, the file system only %d", e.Size, e.Limit)
+	return fmt.Sprintf("the source has %d bytes, %s only %d", e.Size, e.What, e.Limit)
 }

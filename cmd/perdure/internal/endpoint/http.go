@@ -35,6 +35,7 @@ type web struct {
 	book   *book        // reads pages in place of getter; nil for one response
 
 	session   *Session
+	elapsed   time.Duration     // MaxElapsed of the policy
 	transport http.RoundTripper // of the requests, which other URLs may share
 	client    *http.Client
 	request   *http.Request
@@ -58,6 +59,7 @@ func (w *web) Connect(ctx context.Context, s *Session, as Role) error {
 	if err != nil {
 		return err
 	}
+	w.elapsed = p.MaxElapsed
 	breaker, registry := s.guards(as)
 	base := http.DefaultTransport.(*http.Transport).Clone() //nolint:errcheck,forcetypeassert // it is one
 	httpretry.ReportProxyErrors(base)
@@ -85,7 +87,7 @@ func (w *web) prepare(ctx context.Context, s *Session) error {
 	}
 	s.web = true
 	if req.Method == http.MethodPost {
-		w.post = &posting{request: req, client: client, mayRepeat: more.MayRepeat(), limits: stall.Limits{Timeout: bodyStall, MinRate: s.MinRate}}
+		w.post = &posting{request: req, client: client, mayRepeat: more.MayRepeat(), limits: stall.Limits{Timeout: bodyStall, MinRate: s.MinRate}.Within(w.elapsed)}
 		return nil
 	}
 	if s.Pages != nil {

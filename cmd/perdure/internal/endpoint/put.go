@@ -30,6 +30,9 @@ func (p *put) Close() string           { return p.left }
 
 // Put stores all bytes. It does not send parts of a file again that an earlier run has sent.
 func (p *put) Put(ctx context.Context, in *Input) (stored Stored, err error) {
+	if most := maxObject(in); in.Size > most {
+		return stored, &transfer.SizeError{Size: in.Size, Limit: most, What: "an object"}
+	}
 	settings := &p.copy.Session.Settings
 	o := objects.PutOptions{Attributes: in.Override(settings.Attributes), ACL: types.ObjectCannedACL(settings.ACL)}
 	if p.copy.Session.ModTimes && in.File != nil {
@@ -53,6 +56,15 @@ func (p *put) Put(ctx context.Context, in *Input) (stored Stored, err error) {
 	err = p.steady(in, err)
 	done(err)
 	return stored, err
+}
+
+// maxObject returns how many bytes of an input fit into the 10,000 parts of an object, which have 5 GiB at most; those of a
+// stream grow so that 5 TiB fit.
+func maxObject(in *Input) int64 {
+	if in.File == nil {
+		return 5 << 40
+	}
+	return 10_000 * 5 << 30
 }
 
 func (p *put) send(ctx context.Context, in *Input, body io.Reader, o objects.PutOptions) (Stored, error) {

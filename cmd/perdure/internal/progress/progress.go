@@ -108,7 +108,7 @@ func (a amount) text(since time.Duration) string {
 	}
 	text += ", " + report.Rate(moved, since)
 	if left := a.total - a.done; left > 0 {
-		text += ", " + report.Span(time.Duration(float64(left)/float64(moved)*float64(since))) + " left"
+		text += ", " + report.Span(time.Duration(min(float64(left)/float64(moved)*float64(since), 1<<62))) + " left"
 	}
 	return text
 }
