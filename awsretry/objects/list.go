@@ -91,7 +91,7 @@ func (r *recent) has(key string) bool {
 	return now || before
 }
 
-// nextPage checkPrefix a page.
+// nextPage begins a page.
 func (r *recent) nextPage() { r.page, r.before = nil, r.page }
 
 // plainKey decodes a key of a response with that encoding. With an error, it returns the key as far as it can be
@@ -118,7 +118,7 @@ func plainKey(key *string, e types.EncodingType) (string, error) {
 	return aws.ToString(key), nil
 }
 
-// checkPrefix returns an error unless a listed key checkPrefix with the requested prefix: some servers list everything,
+// checkPrefix returns an error unless a listed key begins with the requested prefix: some servers list everything,
 // whatever the request says.
 func checkPrefix(key, prefix string) error {
 	if strings.HasPrefix(key, prefix) {

@@ -2,10 +2,12 @@ package run
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/tail"
+	"github.com/seed-0f2c7998/perdure/retry"
 )
 
 // Outputs say which failures to retry by the last lines that an attempt has written. Stop
@@ -65,6 +67,9 @@ func (o *attemptOutput) matched(err error) error {
 		case o.patterns.Retry.Match(lines):
 			f.Output = Retry
 		}
+	}
+	if lost := o.Err(); err == nil && lost != nil {
+		err = retry.Permanent(fmt.Errorf("passing on the output: %w", lost))
 	}
 	return err
 }

@@ -3,11 +3,14 @@ package tail
 
 import (
 	"bytes"
+	"cmp"
+	"errors"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 )
@@ -76,12 +79,12 @@ func Open(stdout, stderr *os.File) (*Output, error) {
 	if same(stdout, stderr) { // one stream keeps the order of what is written
 		return o, nil
 	}
-	errors, err := open(stderr)
+	other, err := open(stderr)
 	if err != nil {
 		o.Started()
 		return nil, err
 	}
-	o.Stderr, o.streams = errors.in, append(o.streams, errors)
+	o.Stderr, o.streams = other.in, append(o.streams, other)
 	return o, nil
 }
 
@@ -111,6 +114,20 @@ func (o *Output) Lines() (lines [][]byte) {
 	return lines
 }
 
+// Err returns why output of the process was not passed on; nil if all was. It is called after Lines. A reader that has left
+// is no error: the process has one if it writes more.
+func (o *Output) Err() error {
+	for _, s := range o.streams {
+		s.mu.Lock()
+		err := s.err
+		s.mu.Unlock()
+		if err != nil && !errors.Is(err, syscall.EPIPE) {
+			return err
+		}
+	}
+	return nil
+}
+
 // A stream passes on what is written to in.
 type stream struct {
 	in  *os.File // for the process
@@ -119,6 +136,7 @@ type stream struct {
 
 	mu    sync.Mutex // held while bytes are read and passed on
 	last  []byte     // the last bytes, at most twice Bytes
+	err   error      // why bytes are lost
 	ended chan struct{}
 }
 
@@ -128,6 +146,7 @@ func (s *stream) add(p []byte) error {
 		s.last = append(s.last[:0], s.last[len(s.last)-Bytes:]...)
 	}
 	_, err := s.to.Write(p)
+	s.err = cmp.Or(s.err, err)
 	return err
 }
 

@@ -7,7 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
 )
@@ -16,7 +19,8 @@ import (
 type catalogue struct {
 	endpoint.Endpoint
 
-	keys int
+	keys   int
+	before func() // called before the first key, if not nil
 }
 
 func (c catalogue) Connect(context.Context, *endpoint.Session, endpoint.Role) error { return nil }
@@ -28,6 +32,9 @@ func (c catalogue) Join(string) (endpoint.Endpoint, error) { return c, nil }
 
 func (c catalogue) List(context.Context) iter.Seq2[endpoint.Item, error] {
 	return func(yield func(endpoint.Item, error) bool) {
+		if c.before != nil {
+			c.before()
+		}
 		for i := range c.keys {
 			if !yield(endpoint.Item{Rel: fmt.Sprintf("%09d//x", i), Size: 1}, nil) {
 				return
@@ -70,4 +77,23 @@ func TestListingIsShown(t *testing.T) {
 			t.Errorf("up %v: it is shown %d times, up to %d keys; want 9 times at least, up to 9000", up, shown, most)
 		}
 	}
+}
+
+// A listing is shown while it has found no key, too.
+func TestListingWithoutKeysIsShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var shown atomic.Int64
+		job := &Job{
+			Tree: endpoint.Tree{Dir: t.TempDir(), From: catalogue{keys: 1, before: func() { time.Sleep(time.Minute) }}}, Session: &endpoint.Session{},
+			Progress: func(p Progress) {
+				if p.Listing && p.Keys == 0 {
+					shown.Add(1)
+				}
+			},
+		}
+		_, _ = job.Run(t.Context()) // the key cannot be a file
+		if n := shown.Load(); n < 59 {
+			t.Errorf("it is shown %d times within a minute, want once a second", n)
+		}
+	})
 }

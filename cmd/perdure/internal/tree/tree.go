@@ -195,7 +195,9 @@ func (r *run) all(ctx context.Context, list func(context.Context) error, one fun
 	unlisted := make(chan error, 1)
 	r.listing.Store(true)
 	go func() {
+		listed := r.reportUntil()
 		err := list(ctx)
+		listed()
 		r.listing.Store(false)
 		close(r.items)
 		unlisted <- err
@@ -210,6 +212,26 @@ func (r *run) all(ctx context.Context, list func(context.Context) error, one fun
 	}
 	workers.Wait()
 	return r.end(context.Cause(copies), <-unlisted)
+}
+
+// reportUntil reports progress every second until the returned function is called: a listing may have many pages without
+// a key.
+func (r *run) reportUntil() (stop func()) {
+	ended, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		ticker := time.NewTicker(time.Second)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				r.report()
+			case <-ended:
+				return
+			}
+		}
+	}()
+	return func() { close(ended); <-stopped }
 }
 
 // send sends an item to the copies. It reports whether to continue the listing.

@@ -31,7 +31,7 @@ type walk struct {
 	links Links
 	yield func(endpoint.Item) bool
 	above []fs.FileInfo // the current directory and its parents
-	state fs.FileInfo   // the state directory; nil if there is none
+	state fs.FileInfo   // the state directory; nil if it does not exist
 }
 
 // ofState matches the paths, below the state directory, of the files that perdure keeps there. They are not copied: they
@@ -49,7 +49,7 @@ type entry struct {
 func files(ctx context.Context, dir string, links Links, yield func(endpoint.Item) bool) error {
 	w := &walk{ctx: ctx, links: links, yield: yield}
 	if cells, err := hoststore.Path(); err == nil {
-		w.state, _ = os.Stat(filepath.Dir(cells)) // an error means that there is none
+		w.state, _ = os.Stat(filepath.Dir(cells)) // an error means nil
 	}
 	_, err := w.in(dir, "")
 	return err
