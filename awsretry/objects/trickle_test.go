@@ -97,9 +97,12 @@ func TestTricklingResponse(t *testing.T) {
 		request       string
 		elapsed, want time.Duration
 	}{
-		{"list", 0, time.Minute}, {"list", 10 * time.Second, 10 * time.Second},
-		{"complete", 0, time.Hour}, {"complete", 10 * time.Second, 10 * time.Second},
-		{"copy", 0, time.Hour}, {"copy", 10 * time.Second, 10 * time.Second},
+		{"list", 0, time.Minute},
+		{"list", 10 * time.Second, 10 * time.Second},
+		{"complete", 0, time.Hour},
+		{"complete", 10 * time.Second, 10 * time.Second},
+		{"copy", 0, time.Hour},
+		{"copy", 10 * time.Second, 10 * time.Second},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			network := &http.Client{Transport: servertest.InBubble(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

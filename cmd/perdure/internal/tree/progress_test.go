@@ -84,7 +84,7 @@ func TestListingWithoutKeysIsShown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var shown atomic.Int64
 		job := &Job{
-			Tree: endpoint.Tree{Dir: t.TempDir(), From: catalogue{keys: 1, before: func() { time.Sleep(time.Minute) }}}, Session: &endpoint.Session{},
+			Tree: endpoint.Tree{Dir: t.TempDir(), From: catalogue{keys: 1, before: func() { <-time.After(time.Minute) }}}, Session: &endpoint.Session{},
 			Progress: func(p Progress) {
 				if p.Listing && p.Keys == 0 {
 					shown.Add(1)
