@@ -135,6 +135,9 @@ func TestCookiesWithinOneCopy(t *testing.T) {
 			case r.URL.Path == "/far":
 				http.SetCookie(w, &http.Cookie{Name: "session", Value: "s1", Path: "/"})
 				http.Redirect(w, r, strings.Replace(other.URL, "127.0.0.1", "localhost", 1)+"/x", http.StatusFound)
+			case r.URL.Path == "/near": // another port
+				http.SetCookie(w, &http.Cookie{Name: "session", Value: "s1", Path: "/"})
+				http.Redirect(w, r, other.URL+"/x", http.StatusFound)
 			case err != nil || cookie.Value != "s1":
 				missing.Add(1)
 				w.WriteHeader(http.StatusForbidden)
@@ -151,6 +154,7 @@ func TestCookiesWithinOneCopy(t *testing.T) {
 			}
 		}
 		s.runs(t, 0, s.web.URL+"/far", filepath.Join(s.dir, "far"))
+		s.runs(t, 0, s.web.URL+"/near", filepath.Join(s.dir, "near"))
 		for _, r := range other.requests() {
 			if len(r.Cookies()) > 0 {
 				t.Errorf("another server gets %v", r.Cookies())

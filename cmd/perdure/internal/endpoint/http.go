@@ -74,13 +74,9 @@ func (w *web) Connect(ctx context.Context, s *Session, as Role) error {
 
 // prepare creates the getter, with cookies of its own.
 func (w *web) prepare(ctx context.Context, s *Session) error {
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		return err
-	}
 	more := s.request()
 	w.session = s
-	client := &http.Client{Jar: jar, CheckRedirect: more.CheckRedirect, Transport: more.Transport(w.transport)}
+	client := &http.Client{Jar: &cookies{jars: make(map[string]*cookiejar.Jar)}, CheckRedirect: more.CheckRedirect, Transport: more.Transport(w.transport)}
 	req, err := more.New(ctx, w.text)
 	if err != nil {
 		return exit.UsageError(err)
