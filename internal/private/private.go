@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -78,7 +79,11 @@ func open(root *os.Root, name string, flags int, check func(fs.FileInfo) error) 
 
 // OpenRoot is [os.OpenRoot] for a path that may lead to something else than a directory: os.OpenRoot blocks on a FIFO.
 func OpenRoot(path string) (*os.Root, error) {
-	root, err := os.OpenRoot(path + "/.")
+	at := path
+	if runtime.GOOS != "windows" { // directories there have no FIFOs, and paths like \\?\C:\d are taken literally
+		at += "/."
+	}
+	root, err := os.OpenRoot(at)
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		e.Path = path
 	}
