@@ -18,8 +18,11 @@ import (
 //
 // A gate replaces the fixed open time of a breaker. The gate is limited by five overloads
 // in a row without a fast success between them, or by ten failures in a row of any kind.
-// An overload is a throttled response, an attempt that timed out, or an attempt without a
-// timeout that has run for a quarter of the time that its caller would wait.
+// Until 15 calls have succeeded, two overloads or four failures are enough, and until one
+// has, two failures or the first throttled response: a process that is new or makes few calls would send
+// more retries than the service can bear before it had seen five. An overload is a throttled
+// response, an attempt that timed out, or an attempt without a timeout that has run for an
+// eighth of the time that its caller would wait; this one counts twice.
 //
 // While the gate is limited, each call needs a credit. A success returns the call's
 // credit, and a fast success returns two. At intervals one call is admitted without a
@@ -58,7 +61,7 @@ func gateModes() []string { return []string{"off", "wait", "fail_fast"} }
 
 // gateOf returns the gate whose words are in c.
 func (b *Breaker) gateOf(c *cell.Cell) gate.Gate {
-	g := gate.Gate{Words: (*gate.Words)(c.Gate[:3])}
+	g := gate.Gate{Words: (*gate.Words)(c.Gate[:3]), FailFast: b.config.Gate == FailFast}
 	if g.Shut() {
 		g.Rare, g.NotBefore = b.store.ProbedElsewhere(b.key), b.gateNotBefore(c)
 	}
@@ -198,9 +201,9 @@ func (b *Breaker) recordOutcome(ctx context.Context, c *cell.Cell, p gate.Permit
 	if b.gate.waiting.Load() > 0 && !b.gate.line.Shared {
 		b.serveLine()
 	}
-	why := Reason{Overloaded, gate.Row, 0}
+	why := Reason{Overloaded, min(g.Failures(), gate.Row), 0}
 	if o == gate.Failure {
-		why = Reason{Consecutive, 2 * gate.Row, 0}
+		why = Reason{Consecutive, g.Failures(), 0}
 	}
 	b.gateChanged(ctx, c, change, why)
 }

@@ -328,7 +328,7 @@ func TestALimitIsReportedAsAnOpening(t *testing.T) {
 				cancel()
 			}
 		}
-		if want := []string{"closed to open: 5 overloads in a row"}; !slices.Equal(got, want) {
+		if want := []string{"closed to open: 1 overload in a row"}; !slices.Equal(got, want) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	})

@@ -27,7 +27,7 @@ func newGates(c Clients, old []gated) []gated {
 	}
 	gates := make([]gated, c.Processes)
 	newGate := func() gated {
-		return gated{Gate: gate.Gate{Words: new(gate.Words)}, until: new(int64), look: -1}
+		return gated{Gate: gate.Gate{Words: new(gate.Words), FailFast: c.Breaker.Gate == circuit.FailFast}, until: new(int64), look: -1}
 	}
 	shared := newGate()
 	for i := range gates {

@@ -60,7 +60,9 @@ func TestGateSweep(t *testing.T) {
 		{"tick      = 10", "5 20"},
 		{"quiet     = fewest", "8 32"},
 		{"probeMax  = 500", "250 1000"},
-		{"costlyMax = 4", "2 3 8"},
+		{"costlyMax = 7", "4 6 8"},
+		{"apart     = 1.5", "1 2"},
+		{"few       = 2", "1 4"},
 		{"drain     = 1.5", "1.25 2"},
 		{"raise     = 1.8", "1.4 2.5"},
 	} {

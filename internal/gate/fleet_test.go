@@ -25,7 +25,7 @@ func admits(g gate.Gate, now int64) bool { _, ok := g.Admit(now); return ok }
 // If another host sends the probes, those of this host are due a quarter as often, at
 // least every two and a half seconds, and only while the gate is shut.
 func TestProbesAreRareWhereAnotherHostSendsThem(t *testing.T) {
-	k := &key{Gate: gate.Gate{Words: new(gate.Words)}, now: start}
+	k := warm(t)
 	for range 10 {
 		k.call(t, gate.Failure, ms)
 	}
@@ -50,7 +50,7 @@ func TestProbesAreRareWhereAnotherHostSendsThem(t *testing.T) {
 // Hosts that have all waited for another host's response probe one after the other
 // when it has come, and soon.
 func TestHostsDoNotProbeAtOnceAfterAResponseElsewhere(t *testing.T) {
-	const n = 20
+	const n = 40
 	early, all := 0, map[int64]int{}
 	for i := range n {
 		k := limited(t)

@@ -19,8 +19,9 @@ import (
 	"time"
 )
 
-// Row is the number of overloads in a row that limits a gate; twice as many failures of
-// any kind do too.
+// Row is the number of overloads in a row that limits a gate which has seen attempts succeed;
+// twice as many failures of any kind do too. A gate that has seen few is limited sooner: see
+// [Words].
 const Row = inARow
 
 // Patience is how long a caller without a deadline waits.
@@ -39,7 +40,10 @@ const (
 	quiet     = fewest * tick          // without a refusal for so long, no caller is in line
 	probeMax  = 500 * time.Millisecond // the longest time between probes
 	rarely    = 4                      // factor of that time while another host sends the probes
-	costlyMax = 4 * probeMax           // the longest time between probes while attempts are slow
+	costlyMax = 7 * probeMax / 2       // the longest time between probes while attempts are slow
+	sparseMax = 4 * probeMax           // the longest time between probes of a gate that is cold
+	apart     = 1.5                    // that time as a multiple of the mean time between operations
+	few       = 2                      // operations a second below which a cold gate is sparse
 	drain     = 1.5                    // pace as a multiple of the demand while successes are fast: a backlog drains at half the demand
 	raise     = 1.8                    // factor by which the pace grows while successes stay fast and callers wait for the pace
 	raising   = 250 * time.Millisecond // about the time between two raises
@@ -48,7 +52,8 @@ const (
 )
 
 // Words are the state of a gate. The zero Words are in health, and attempts are timed until
-// 16 of them have succeeded.
+// 16 of them have succeeded. Before 15 have, the gate is cold: two overloads limit it, also
+// if calls succeed between them, or the first throttled response if no attempt has succeeded.
 type Words [3]atomic.Uint64
 
 // Healthy reports whether a gate with the first word first is in health and needs no
@@ -76,6 +81,9 @@ type Gate struct {
 	// none. While the gate is shut, no attempt is admitted before NotBefore, and then one
 	// probe.
 	NotBefore int64
+	// FailFast is true if callers do not wait. So there is no backlog that a pace would have
+	// to drain: credits are spent without it, and a probe is due after an eighth of a second.
+	FailFast bool
 }
 
 // A How is how an attempt was admitted.
@@ -135,7 +143,7 @@ func (g Gate) Arrive(now int64) {
 
 // Admit admits one attempt. It reports false if the gate is limited and neither a credit nor
 // a probe is due.
-func (g Gate) Admit(now int64) (Permit, bool) { return g.admit(now, false, false) }
+func (g Gate) Admit(now int64) (Permit, bool) { return g.admit(now, g.FailFast, false) }
 
 // admit is Admit; follows is true if the callers of this process call one after the other, and
 // alone if no other caller waits in it.
@@ -189,7 +197,7 @@ func (g Gate) Next(now int64) int64 {
 	case !s.limited:
 		return now
 	case s.credits > 0:
-		return max(min(s.tat, s.probeAt(now)), now)
+		return max(min(s.paced(now), s.probeAt(now)), now)
 	default:
 		return max(s.probeAt(now), now)
 	}
@@ -250,21 +258,25 @@ func (g Gate) Reserve(left time.Duration) time.Duration {
 	return min(max(reserve, tick), left/2)
 }
 
-// LateAfter returns the time after which an attempt without a timeout is [Late]: a quarter of
+// LateAfter returns the time after which an attempt without a timeout is [Late]: an eighth of
 // its caller's patience, of which at most [Patience] counts, and at least eight times the
-// usual time.
+// usual time; a sixth if the usual time is not known.
 func (g Gate) LateAfter(patience time.Duration) time.Duration {
-	return max(min(patience, Patience)/4, 8*g.Base())
+	patience = min(patience, Patience)
+	if g.Base() == 0 {
+		return patience / 6
+	}
+	return max(patience/8, 8*g.Base())
 }
 
 // Limited reports whether the gate is limited.
 func (g Gate) Limited() bool { return g.Words[0].Load()&limitedBit != 0 }
 
 // Shut reports whether the gate is Open: limited, and no attempt succeeds.
-func (g Gate) Shut() bool {
-	first := g.Words[0].Load()
-	return first&limitedBit != 0 && first>>runShift&maxRow >= inARow
-}
+func (g Gate) Shut() bool { return g.Limited() && g.Failures() >= inARow }
+
+// Failures returns how many of the last results in a row were failures of any kind, at most 15.
+func (g Gate) Failures() int { return int(g.Words[0].Load() >> runShift & maxRow) }
 
 // Base returns the usual time of an attempt; 0 means not known.
 func (g Gate) Base() time.Duration { return baseOf(g.Words[0].Load()) }
@@ -272,6 +284,6 @@ func (g Gate) Base() time.Duration { return baseOf(g.Words[0].Load()) }
 // load returns the state of g at now.
 func (g Gate) load(now int64) state {
 	s := unpack(g.Words[0].Load(), g.Words[1].Load(), g.Words[2].Load(), now)
-	s.rare, s.notBefore = g.Rare, g.NotBefore
+	s.rare, s.notBefore, s.failFast = g.Rare, g.NotBefore, g.FailFast
 	return s
 }

@@ -12,7 +12,7 @@ import (
 const (
 	shortestLook = 2 * time.Millisecond
 	soonest      = time.Millisecond // timers are hardly more exact, and the pace makes up for it
-	lookShare    = 64               // part of the time left after which a caller asks again
+	lookShare    = 64               // part of its time after which a caller asks again that has just entered
 	longestLook  = quiet / 2        // so that a line never looks empty to the gate
 	outrun       = 13               // callers that are so far ahead follow
 	mostAhead    = 15               // the most that callers are ahead
@@ -20,7 +20,7 @@ const (
 	anyone       = 2                // what an admission takes, and a retry adds
 	coincides    = 1. / 20          // part of the mean time between callers in which one arrives by chance
 	maxLine      = 10_000
-	releasing    = costlyMax // time in which the line of a gate in health empties
+	releasing    = 2300 * time.Millisecond // time in which the line of a gate in health empties
 )
 
 // A Line holds the callers of one process that a gate has not admitted. At its head is the
@@ -91,7 +91,7 @@ func (l *Line) Enter(g Gate, w *Waiter, now, end int64, first bool, u float64) E
 	if !waits {
 		return Refused
 	}
-	*w = Waiter{Tag: w.Tag, since: now, end: end, chance: u, look: now + int64(u*float64(lookInterval(left)))}
+	*w = Waiter{Tag: w.Tag, since: now, end: end, chance: u, look: now + int64(u*float64(lookInterval(left, left)))}
 	l.waiters.Join(w, leave)
 	if l.ahead >= outrun {
 		l.waiters.Head().look = now
@@ -138,9 +138,12 @@ func (l *Line) looked(admitted bool) {
 	}
 }
 
-// lookInterval returns how long a head with the time left waits before it asks again.
-func lookInterval(left time.Duration) time.Duration {
-	return min(max(left/lookShare, shortestLook), longestLook)
+// lookInterval returns how long a head that has left of its time waits before it asks again. The
+// interval falls with the square of left: of many lines that share a gate, those whose head must
+// leave soon ask so much more often that they come first, as in one line.
+func lookInterval(left, of time.Duration) time.Duration {
+	share := float64(left) / float64(of)
+	return min(max(time.Duration(share*float64(left)/lookShare), shortestLook), longestLook)
 }
 
 // Leave takes w out of the line, because its caller has given up. It has no effect if w is
@@ -177,12 +180,12 @@ func (l *Line) Step(g Gate, now int64) *Waiter {
 	}
 	if l.Shared && w.look <= now {
 		l.looked(false)
-		w.look = now + int64(min(lookInterval(time.Duration(w.end-now)), l.pause))
+		w.look = now + int64(min(lookInterval(time.Duration(w.end-now), time.Duration(w.end-w.since)), l.pause))
 	}
 	return nil
 }
 
-// A release is the plan by which the line empties when the limit is lifted: over two seconds,
+// A release is the plan by which the line empties when the limit is lifted: over 2.3 s,
 // slowly at first and then faster, since the service may not stand all callers at once.
 // The chance is random, so that processes do not release together.
 type release struct {

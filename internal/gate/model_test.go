@@ -44,7 +44,7 @@ func (p *place) state() state { return unpack(p.words[0], p.words[1], p.words[2]
 // instants relative to now, and no further away than matters.
 type key struct {
 	state                 state
-	tat, refused, since   int64 // ms
+	last, refused, since  int64 // ms
 	made, current, before [2]bool
 	how                   [2]How
 	age                   [2]int64
@@ -53,8 +53,8 @@ type key struct {
 func (p *place) key() key {
 	s := p.state()
 	age := func(t, most int64) int64 { return min((p.now-t)/milli, most) }
-	k := key{state: s, tat: age(s.tat, 2500), refused: age(s.refused, 160), since: age(s.since, 1000), made: p.made}
-	k.state.generation, k.state.tat, k.state.refused, k.state.since = 0, 0, 0, 0
+	k := key{state: s, last: age(s.last, 2500), refused: age(s.refused, 160), since: age(s.since, 1000), made: p.made}
+	k.state.generation, k.state.last, k.state.refused, k.state.since = 0, 0, 0, 0
 	for i, permit := range p.out {
 		if p.made[i] {
 			k.current[i], k.how[i] = s.generation == permit.Generation, permit.How
@@ -74,19 +74,19 @@ func (m *model) do(p place, t task) (place, task) {
 
 var (
 	outcomes = []Outcome{Cancelled, Success, Failure, Throttled, TimedOut, Cut, Late}
-	waits    = []time.Duration{5 * time.Millisecond, 25 * time.Millisecond, quiet, costlyMax}
+	waits    = []time.Duration{5 * time.Millisecond, 25 * time.Millisecond, quiet, sparseMax}
 )
 
 // explore searches from a gate that knows nothing, from one that is warm, from one
 // that the next failure limits, and from one that is limited.
 func (m *model) explore() error {
 	m.seen = map[key]bool{}
-	healthy := state{warm: fewest, base: modelOf, tat: modelAt, refused: modelAt}
+	healthy := state{warm: fewest, base: modelOf, last: modelAt, refused: modelAt}
 	trouble := healthy
 	trouble.limit(false, modelAt)
 	almost := healthy
 	almost.over, almost.run = inARow-1, 2*inARow-1
-	for _, s := range []state{{tat: modelAt}, trouble, almost, healthy} {
+	for _, s := range []state{{last: modelAt}, trouble, almost, healthy} {
 		a, b, c := s.pack()
 		m.add(place{words: [3]uint64{a, b, c}, now: modelAt})
 	}
@@ -235,7 +235,7 @@ func (m *model) wayOut(p place) error {
 			p.now += int64(quiet) // without any attempt
 		}
 		next, t := m.ask(p)
-		if !t.admitted || next.now-from > int64(costlyMax)*5/4 {
+		if !t.admitted || next.now-from > int64(sparseMax)*5/4 {
 			return fmt.Errorf("no attempt is admitted for %v", time.Duration(next.now-from))
 		}
 		permit := Permit{Start: next.now, Generation: t.next.generation, How: t.how}

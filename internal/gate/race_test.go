@@ -99,14 +99,14 @@ func (r *race) run() error {
 
 // races are pairs and triples of tasks, from states in which they meet.
 func races(advance func(*task)) (all []race) {
-	healthy := state{warm: fewest, base: modelOf, tat: modelAt, refused: modelAt, over: inARow - 1}
-	poor := state{warm: fewest, base: modelOf, limited: true, credits: 1, tat: modelAt, refused: modelAt, operations: 100, since: modelAt - second, generation: 1}
+	healthy := state{warm: fewest, base: modelOf, last: modelAt, refused: modelAt, over: inARow - 1}
+	poor := state{warm: fewest, base: modelOf, limited: true, credits: 1, last: modelAt, refused: modelAt, operations: 100, since: modelAt - second, generation: 1}
 	rich := poor
 	rich.credits = 2
 	broke := poor
 	broke.credits = 0
 	due := broke
-	due.tat -= 3 * second
+	due.last -= 3 * second
 	shut := due
 	shut.run = inARow
 	now := modelAt + milli

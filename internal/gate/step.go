@@ -26,36 +26,70 @@ func (s *state) demand(now int64) float64 {
 }
 
 // interval returns the time between two credits that are spent; 0 while the demand is not
-// known. In a closed loop, callers make the demand themselves: so the pace is raised
-// while successes are fast.
+// known. It is shorter while successes are fast. In a closed loop, callers make the demand
+// themselves: so the pace is raised while successes stay fast.
 func (s *state) interval(now int64) time.Duration {
-	return time.Duration(float64(s.unraised(now)) / math.Pow(raise, float64(max(s.raises-spared, 0))))
-}
-
-// unraised returns the interval by the demand alone, which is shorter while successes are fast.
-func (s *state) unraised(now int64) time.Duration {
-	k := s.demand(now)
-	if !s.limited || k <= 0 {
+	t, k := time.Second, s.demand(now)
+	switch {
+	case s.sparse(now):
+		t, k = min(s.between(), sparseMax), 1
+	case !s.limited || k <= 0:
 		return 0
+	case s.slow:
+		k = max(k, 1)
+	default:
+		k = drain * max(k, 1)
 	}
-	k = max(k, 1)
-	if !s.slow {
-		k *= drain
-	}
-	return time.Duration(float64(time.Second) / k)
+	return time.Duration(float64(t) / (k * math.Pow(raise, float64(max(s.raises-spared, 0)))))
 }
 
 // probeTime returns the time between probes: that of sixteen operations, at most half a
-// second, or two seconds while attempts are slow.
+// second, or 1.75 s while attempts are slow. A cold gate sends at most two probes
+// for three operations, but one each two seconds, since many processes that make few calls
+// would otherwise send more probes than calls.
 func (s *state) probeTime(now int64) time.Duration {
 	t := probeMax
-	if s.slow {
+	switch {
+	case s.slow:
 		t = costlyMax
+	case s.failFast:
+		t /= 4
 	}
 	if k := s.demand(now); k > 0 {
 		t = min(t, time.Duration(fewest/k*float64(time.Second)))
 	}
+	if s.cold() {
+		t = max(t, min(time.Duration(apart*float64(s.between())), sparseMax))
+	}
 	return t
+}
+
+// between returns the mean time between operations until the last admission, also if few have
+// arrived.
+func (s *state) between() time.Duration {
+	return time.Duration(s.last-s.since) / time.Duration(s.operations+1)
+}
+
+// cold reports whether the gate has seen few attempts succeed: its process is new, or makes few
+// calls.
+func (s *state) cold() bool { return s.warm < known }
+
+// sparse reports whether the gate is of a process that makes few calls. Of many such processes
+// each has a caller or two in line when the service is back, all together more than it can serve
+// besides the calls that arrive: so none may go faster than its own demand.
+func (s *state) sparse(now int64) bool { return s.limited && s.cold() && s.demand(now) < few }
+
+// row returns how many overloads in a row limit a gate in health. Few calls take seconds to fail
+// five times in a row, and many processes with few calls send as many retries meanwhile.
+func (s *state) row() int {
+	switch {
+	case s.warm == 0:
+		return 1
+	case s.cold():
+		return 2
+	default:
+		return inARow
+	}
 }
 
 // probeAt returns when the next probe is due: one time between probes after the last
@@ -66,13 +100,16 @@ func (s *state) probeAt(now int64) int64 {
 	if s.rare && s.state() == Open {
 		t = min(rarely*t, costlyMax)
 	}
-	u := float64(hash(uint64(s.tat/int64(time.Microsecond)))>>11) / (1 << 53)
-	at := s.tat - int64(s.interval(now)) + int64(float64(t)*(0.75+0.5*u))
+	u := float64(hash(uint64(s.last/int64(time.Microsecond)))>>11) / (1 << 53)
+	at := s.last + int64(float64(t)*(0.75+0.5*u))
 	if s.state() == Open {
 		at = max(at, s.notBefore)
 	}
 	return at
 }
+
+// paced returns the instant from which a credit may be spent by the pace.
+func (s *state) paced(now int64) int64 { return s.last + int64(s.interval(now)) }
 
 // hash is the finalizer of SplitMix64: each bit of x changes half of the bits of the result.
 func hash(x uint64) uint64 {
@@ -83,22 +120,22 @@ func hash(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// admit asks for one attempt. The pace does not delay it if follows is true, nor if alone is:
-// if no other caller waits, the one that makes one call after the other makes the demand,
-// and the pace would keep it at a fraction of what the service can serve.
+// admit asks for one attempt. The pace does not delay it if follows is true, nor if alone is
+// and the gate is not sparse: if no other caller waits, the one that makes one call after the
+// other makes the demand, and the pace would keep it at a fraction of what the service can serve.
 func (s *state) admit(now int64, follows, alone bool) (how How, ok bool) {
 	switch {
 	case !s.limited:
 		return Freely, true
-	case s.credits > 0 && (follows || alone || s.tat <= now) && (now >= s.notBefore || s.state() != Open):
+	case s.credits > 0 && (follows || alone && !s.sparse(now) || s.paced(now) <= now) && (now >= s.notBefore || s.state() != Open):
 		s.credits--
-		s.tat = min(max(s.tat, now-int64(tick)), now) + int64(s.interval(now))
+		s.last = min(max(s.paced(now), now-int64(tick)), now)
 		if follows {
 			return Following, true
 		}
 		return ByCredit, true
 	case now >= s.probeAt(now):
-		s.tat = now + int64(s.interval(now))
+		s.last = now
 		return AsProbe, true
 	default:
 		s.refused = now
@@ -146,6 +183,8 @@ type verdict struct {
 	took    time.Duration // at least 1
 	fast    bool          // took at most twice the base, or above it by no more than a timer may be late
 	slow    bool          // an overload that took longer
+	remote  bool          // an overload that the service reported
+	late    bool          // an overload of many times the base: it counts twice
 	unsure  bool          // a deadline ended an attempt that was not timed
 }
 
@@ -159,8 +198,9 @@ func (s *state) judge(p Permit, o Outcome, now int64) verdict {
 	}
 	switch o {
 	case Throttled:
-		r.slow = r.timed && !r.fast
+		r.remote, r.slow = true, r.timed && !r.fast
 	case TimedOut, Late:
+		r.late = o == Late
 		r.outcome, r.slow = Throttled, !r.timed || !r.fast || s.base == 0
 	case Cut:
 		if r.timed && (!r.fast || s.base == 0) {
@@ -186,14 +226,19 @@ func (s *state) whileHealthy(p Permit, r verdict, now int64) Change {
 			s.over = max(s.over, 1) // a fast success ended meanwhile: not the whole service is overloaded
 			return Unchanged
 		}
-		s.run, s.over = min(s.run+1, maxRow), min(s.over+1, maxRow)
+		n := 1
+		if r.late {
+			n = 2
+		}
+		s.run, s.over = min(s.run+n, maxRow), min(s.over+n, maxRow)
 	default:
 		if r.unsure {
 			s.over = max(s.over, 1) // from now on attempts are timed
 		}
 		return Unchanged
 	}
-	if s.over < inARow && s.run < 2*inARow {
+	one := s.over == 1 && !r.remote // one timeout means nothing
+	if row := s.row(); (s.over < row || one) && s.run < 2*row {
 		return Unchanged
 	}
 	s.limit(r.slow, now)
@@ -211,7 +256,7 @@ func (s *state) succeeded(p Permit, r verdict, now int64) {
 	switch {
 	case !r.timed:
 		s.over = min(s.over, 1) // sent before attempts were timed
-	case r.fast && doubted:
+	case r.fast && doubted && !s.cold():
 		s.over, s.since, s.operations = 0, now, 0
 	}
 	if r.timed && (s.warm < known || !doubted && (!calm || late)) {
@@ -246,9 +291,9 @@ func (s *state) move(took time.Duration, n int) {
 func (s *state) limit(slow bool, now int64) {
 	s.generation++
 	s.limited, s.slow, s.credits, s.over = true, slow, 0, 0
-	s.tat, s.refused = now, now
+	s.last, s.refused = now, now
 	s.operations, s.since = 0, now
-	if s.warm < known {
+	if s.cold() {
 		s.warm, s.base = 0, 0
 	}
 }
@@ -275,9 +320,9 @@ func (s *state) hasten(now int64, u float64) {
 		return
 	}
 	s.rare, s.notBefore = false, 0
-	tat := now - int64((1-u)*float64(s.probeTime(now))) + int64(s.interval(now))
-	if tat < s.tat || s.probeAt(now) <= now {
-		s.tat = tat
+	last := now - int64((1-u)*float64(s.probeTime(now)))
+	if last < s.last || s.probeAt(now) <= now {
+		s.last = last
 	}
 }
 
@@ -294,7 +339,7 @@ func (s *state) whileLimited(p Permit, r verdict, current bool, now int64) Chang
 	paid := current && p.How.paid()
 	switch r.outcome {
 	case Success:
-		s.reward(r, p.How == Following, now)
+		s.reward(r, p.How == Following || s.failFast, now)
 		if current && s.credits >= 1 && now-s.refused >= int64(quiet) {
 			s.lift(now)
 			return Lifted
@@ -334,7 +379,7 @@ func (s *state) reward(r verdict, follows bool, now int64) {
 	}
 	n := 1
 	switch {
-	case r.fast && !s.slow && (follows || s.tat <= now-int64(s.burst())):
+	case r.fast && !s.slow && (follows || s.paced(now) <= now-int64(s.burst())):
 		n = 2
 	case r.fast && !s.slow:
 		s.raisePace(now)

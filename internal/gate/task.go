@@ -18,16 +18,17 @@ const (
 // A task is one change of the words, made in single accesses, so that a test can interleave
 // the tasks of several processes at each access.
 type task struct {
-	words   *Words
-	kind    kind
-	now     int64
-	rare    bool
-	until   int64 // Gate.NotBefore
-	follows bool  // of admit, as is the next
-	alone   bool
-	u       float64 // of hasten
-	permit  Permit  // of done
-	outcome Outcome // of done
+	words    *Words
+	kind     kind
+	now      int64
+	rare     bool
+	until    int64 // Gate.NotBefore
+	failFast bool
+	follows  bool // of admit, as is the next
+	alone    bool
+	u        float64 // of hasten
+	permit   Permit  // of done
+	outcome  Outcome // of done
 
 	at       access
 	old      [3]uint64
@@ -53,7 +54,7 @@ const (
 
 // run makes the change of t.
 func (g Gate) run(t task) task {
-	t.words, t.rare, t.until = g.Words, g.Rare, g.NotBefore
+	t.words, t.rare, t.until, t.failFast = g.Words, g.Rare, g.NotBefore, g.FailFast
 	for t.at != finished {
 		t.advance()
 	}
@@ -98,7 +99,7 @@ func (t *task) advance() {
 // plan decides by the words that were read.
 func (t *task) plan() {
 	s := unpack(t.old[0], t.old[1], t.old[2], t.now)
-	s.rare, s.notBefore = t.rare, t.until
+	s.rare, s.notBefore, s.failFast = t.rare, t.until, t.failFast
 	before := s
 	t.change = Unchanged
 	switch t.kind {
@@ -149,7 +150,7 @@ func (t *task) pack(before *state) {
 	a, b, c := t.next.pack()
 	s := &t.next
 	t.new = [3]uint64{a, t.old[1], t.old[2]}
-	if s.tat != before.tat || s.refused != before.refused {
+	if s.last != before.last || s.refused != before.refused {
 		t.new[1] = b
 	}
 	if s.operations != before.operations || s.since != before.since {

@@ -5,7 +5,7 @@ import "time"
 // The bits of the words, from the top:
 //
 //	first:  generation 8 | limited 1 | slow 1 | run 4 | over 4, while limited raises | warm 5 | credits 12 | base 29 (1/8 µs)
-//	second: tat 40 (µs) | last refusal 24 (ms)
+//	second: last admission 40 (µs) | last refusal 24 (ms)
 //	third:  operations 24 | instant 40 (ms): since when they are counted; in health 0 | last fast success
 //
 // The instants wrap around after 12 days, 4 hours and 34 years. In health the second word
@@ -37,7 +37,7 @@ const (
 
 	refusedBits   = 24
 	refusedMask   = 1<<refusedBits - 1
-	tatBits       = 40
+	lastBits      = 40
 	sinceBits     = 40
 	sinceMask     = 1<<sinceBits - 1
 	maxOperations = 1<<24 - 1
@@ -49,6 +49,7 @@ type state struct {
 	limited    bool
 	slow       bool  // the last result took more than twice the base
 	rare       bool  // Gate.Rare; in no word
+	failFast   bool  // Gate.FailFast; in no word
 	notBefore  int64 // Gate.NotBefore; in no word
 	run        int   // failures of any kind in a row
 	over       int   // overloads in a row; in health
@@ -57,7 +58,7 @@ type state struct {
 	credits    int
 	base       time.Duration // usual time of an attempt; 0: not known
 
-	tat     int64 // Unix nanoseconds: before this instant no credit is spent
+	last    int64 // Unix nanoseconds: when an attempt was last admitted; by the pace up to a tick earlier
 	refused int64 // when an attempt was last refused
 
 	operations int   // counted since the instant below
@@ -80,7 +81,7 @@ func unpack(a, b, c uint64, now int64) state {
 		credits:    int(a >> creditShift & maxCredits),
 		base:       baseOf(a),
 
-		tat:        instant(b>>refusedBits, tatBits, now, time.Microsecond),
+		last:       instant(b>>refusedBits, lastBits, now, time.Microsecond),
 		refused:    past(b&refusedMask, now),
 		operations: int(c >> sinceBits),
 		since:      instant(c&sinceMask, sinceBits, now, time.Millisecond),
@@ -94,8 +95,8 @@ func unpack(a, b, c uint64, now int64) state {
 			s.since = now - int64(time.Second)
 		}
 	}
-	if far := drain*float64(s.unraised(now)) + float64(time.Microsecond); float64(s.tat-now) > far {
-		s.tat = now - int64(2*costlyMax)
+	if s.last > now+int64(tick) {
+		s.last = now - int64(2*costlyMax)
 	}
 	return s
 }
@@ -110,7 +111,7 @@ func (s *state) pack() (a, b, c uint64) {
 	if s.slow {
 		a |= slowBit
 	}
-	b = uint64(s.tat/int64(time.Microsecond))<<refusedBits | uint64(s.refused/int64(time.Millisecond))&refusedMask
+	b = uint64(s.last/int64(time.Microsecond))<<refusedBits | uint64(s.refused/int64(time.Millisecond))&refusedMask
 	c = uint64(s.operations)<<sinceBits | uint64(s.since/int64(time.Millisecond))&sinceMask
 	return a, b, c
 }

@@ -44,7 +44,7 @@ func (p *Plan) gate() string {
 	if p.Breaker == nil {
 		return ""
 	}
-	text := "Gate     after 5 overloads or 10 failures in a row, it admits attempts at the rate that the service can handle;\n"
+	text := "Gate     after 5 overloads or 10 failures in a row, or fewer if it has seen few calls, it admits attempts at the rate that the service can handle;\n"
 	switch p.Breaker.Gate {
 	case circuit.Wait:
 		text += fmt.Sprintf("         the others wait until their deadline, at most %s\n", short(p.GateWait))
