@@ -19,16 +19,18 @@ import (
 // A gate replaces the fixed open time of a breaker. The gate is limited by five overloads
 // in a row without a fast success between them, or by ten failures in a row of any kind.
 // Until 15 calls have succeeded, two overloads or four failures are enough, and until one
-// has, two failures or the first throttled response: a process that is new or makes few calls would send
-// more retries than the service can bear before it had seen five. An overload is a throttled
-// response, an attempt that timed out, or an attempt without a timeout that has run for an
-// eighth of the time that its caller would wait; this one counts twice.
+// has, two failures or the first throttled response: a process that is new or makes few
+// calls would send more retries than the service can bear before it had seen five. An
+// overload is a throttled response, an attempt that timed out, or an attempt without a
+// timeout that has run for an eighth of the time that its caller would wait; this one
+// counts twice.
 //
 // While the gate is limited, each call needs a credit. A success returns the call's
 // credit, and a fast success returns two. At intervals one call is admitted without a
-// credit, as a probe. The state of the breaker is Open after five failures in a row, and
-// HalfOpen while some calls succeed. The first success while no call waits lifts the
-// limit. Config.Observe is called when a limit begins and when it ends.
+// credit, as a probe. The state of the breaker is Open after five failures in a row, or
+// after one if fewer than 15 calls had succeeded, and HalfOpen while some calls succeed.
+// The first success while no call waits lifts the limit. Config.Observe is called when a
+// limit begins and when it ends.
 //
 // With a gate, FailureThreshold must be 5 or 0, and the other settings of opening and
 // closing have no effect, except the window: its ratios limit the gate. Trip, Isolate and

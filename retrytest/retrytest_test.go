@@ -134,17 +134,21 @@ func TestLimitsAndGatesInABubble(t *testing.T) {
 	for name, c := range map[string]circuit.Config{"rate": {Rate: 1, FailureThreshold: 1000, Observe: unseen}, "gate": {Gate: circuit.Wait, Observe: unseen}} {
 		synctest.Test(t, func(t *testing.T) {
 			begin := time.Now()
-			calls := retrytest.Script("503 x60", "ok")
+			calls := retrytest.Script("ok x20", "503 x60", "ok")
 			p := retry.Policy{Breaker: circuit.New(name, c), Observe: func(context.Context, retry.Event) {}, MaxAttempts: 100}
+			call := func() {
+				if err := retry.Do(t.Context(), &p, func(ctx context.Context) error {
+					return calls.Do(ctx, func(context.Context) error { return nil })
+				}); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+			for range 20 {
+				call() // so that a gate knows the service
+			}
 			var all sync.WaitGroup
 			for range 20 {
-				all.Go(func() {
-					if err := retry.Do(t.Context(), &p, func(ctx context.Context) error {
-						return calls.Do(ctx, func(context.Context) error { return nil })
-					}); err != nil {
-						t.Errorf("%s: %v", name, err)
-					}
-				})
+				all.Go(call)
 			}
 			all.Wait()
 			if waited := time.Since(begin); waited < 20*time.Second || p.Breaker.Metrics().Waits == 0 {

@@ -219,7 +219,7 @@ type State uint8
 const (
 	Closed   State = iota // in health: no limit
 	HalfOpen              // limited, and some attempts succeed
-	Open                  // limited, and the last five results were failures: only probes are admitted
+	Open                  // limited, and the last five results were failures, or the last one of a cold gate: only probes are admitted
 )
 
 // A Status is a snapshot of a gate.
@@ -273,7 +273,11 @@ func (g Gate) LateAfter(patience time.Duration) time.Duration {
 func (g Gate) Limited() bool { return g.Words[0].Load()&limitedBit != 0 }
 
 // Shut reports whether the gate is Open: limited, and no attempt succeeds.
-func (g Gate) Shut() bool { return g.Limited() && g.Failures() >= inARow }
+func (g Gate) Shut() bool {
+	first := g.Words[0].Load()
+	s := state{warm: int(first >> warmShift & warmMask)}
+	return first&limitedBit != 0 && int(first>>runShift&maxRow) >= s.row()
+}
 
 // Failures returns how many of the last results in a row were failures of any kind, at most 15.
 func (g Gate) Failures() int { return int(g.Words[0].Load() >> runShift & maxRow) }

@@ -10,7 +10,7 @@ func (s *state) state() State {
 	switch {
 	case !s.limited:
 		return Closed
-	case s.run >= inARow:
+	case s.run >= s.row():
 		return Open
 	default:
 		return HalfOpen
