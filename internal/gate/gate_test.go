@@ -220,7 +220,7 @@ func TestAColdGateProbesAsOftenAsItIsCalled(t *testing.T) {
 func TestAGateThatFailsFastHasNoPace(t *testing.T) {
 	for failFast, want := range map[bool]int{true: 8, false: 4} {
 		k := limited(t)
-		k.Gate.FailFast = failFast
+		k.FailFast = failFast
 		for range 200 { // the demand is 200 a second
 			k.Arrive(k.now)
 			k.now += 5 * ms

@@ -256,7 +256,7 @@ func (s *state) succeeded(p Permit, r verdict, now int64) {
 	switch {
 	case !r.timed:
 		s.over = min(s.over, 1) // sent before attempts were timed
-	case r.fast && doubted && !s.cold():
+	case s.settles(r):
 		s.over, s.since, s.operations = 0, now, 0
 	}
 	if r.timed && (s.warm < known || !doubted && (!calm || late)) {
@@ -266,6 +266,9 @@ func (s *state) succeeded(p Permit, r verdict, now int64) {
 		s.since, s.operations = now, together
 	}
 }
+
+// settles reports whether the success r ends a doubt. That of a cold gate remains.
+func (s *state) settles(r verdict) bool { return r.fast && s.over > 0 && !s.cold() }
 
 // together, as the operations of a gate in health, means that the attempts that were sent
 // before since are timed, and none of them was sent in a doubt.
