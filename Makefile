@@ -199,9 +199,9 @@ servers: ## install the servers of the integration tests, those that can be inst
 			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null; } || \
 		echo "SKIPPED: PostgreSQL could not be installed (it takes root and apt); the tests against it are skipped"; \
 	fi
-	@if ! command -v mariadbd >/dev/null; then \
+	@if ! command -v mariadbd >/dev/null || ! command -v my_print_defaults >/dev/null; then \
 		echo "installing MariaDB ..."; \
-		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mariadb-server-core >/dev/null; } || \
+		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mariadb-server-core mariadb-client-core >/dev/null; } || \
 		echo "SKIPPED: MariaDB could not be installed (it takes root and apt); the tests against it are skipped"; \
 	fi
 	@if ! command -v prometheus >/dev/null; then \
