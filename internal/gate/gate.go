@@ -258,15 +258,20 @@ func (g Gate) Reserve(left time.Duration) time.Duration {
 	return min(max(reserve, tick), left/2)
 }
 
+// LateAfter returns the time after which an attempt without a timeout is [Late]: that of the
+// function LateAfter, or a sixth of the patience if the usual time is not known.
+func (g Gate) LateAfter(patience time.Duration) time.Duration {
+	if g.Base() == 0 {
+		return min(patience, Patience) / 6
+	}
+	return LateAfter(patience, g.Base())
+}
+
 // LateAfter returns the time after which an attempt without a timeout is [Late]: an eighth of
 // its caller's patience, of which at most [Patience] counts, and at least eight times the
-// usual time; a sixth if the usual time is not known.
-func (g Gate) LateAfter(patience time.Duration) time.Duration {
-	patience = min(patience, Patience)
-	if g.Base() == 0 {
-		return patience / 6
-	}
-	return max(patience/8, 8*g.Base())
+// usual time.
+func LateAfter(patience, usual time.Duration) time.Duration {
+	return max(min(patience, Patience)/8, 8*usual)
 }
 
 // Limited reports whether the gate is limited.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/circuit"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/report"
+	"github.com/seed-0f2c7998/perdure/internal/gate"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -56,7 +57,7 @@ func (p *Plan) gate() string {
 	if t := p.Policy.AttemptTimeout; t > 0 {
 		return text + fmt.Sprintf("         an attempt that times out after %s counts as an overload\n", short(t))
 	}
-	return text + fmt.Sprintf("         an attempt that takes %s counts as an overload; an attempt_timeout notices it sooner\n", short(overload(p.GateWait)))
+	return text + fmt.Sprintf("         an attempt that takes %s counts as an overload; an attempt_timeout notices it sooner\n", short(gate.LateAfter(p.GateWait, 0)))
 }
 
 // warnings returns two lines for each warning.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-0f2c7998/perdure/circuit"
+	"github.com/seed-0f2c7998/perdure/internal/gate"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
@@ -231,7 +232,7 @@ func untimedGate(j *judge) *Warning {
 		return nil
 	}
 	return &Warning{
-		"attempt_timeout", "none", "the gate counts an attempt as too slow only after " + short(overload(j.gateWait())),
+		"attempt_timeout", "none", "the gate counts an attempt as too slow only after " + short(gate.LateAfter(j.gateWait(), 0)),
 		"Set attempt_timeout to a few times what an attempt usually takes",
 	}
 }
@@ -248,14 +249,7 @@ func gatedTime(j *judge) *Warning {
 }
 
 // gateWait returns how long a call waits at a gate.
-func (j *judge) gateWait() time.Duration { return cmp.Or(j.limit, defaultGateWait) }
-
-// defaultGateWait is how long a call without a limit waits at a gate.
-const defaultGateWait = 30 * time.Second
-
-// overload returns the duration from which on a gate counts an attempt of calls that wait so
-// long as an overload.
-func overload(wait time.Duration) time.Duration { return min(wait, defaultGateWait) / 4 }
+func (j *judge) gateWait() time.Duration { return cmp.Or(j.limit, gate.Patience) }
 
 // volume is the minimum rate of calls whose retries can overload a service.
 const volume = 10

@@ -67,7 +67,7 @@ func TestWarnings(t *testing.T) {
 		{"a quiet row", full, circuit.Config{Budget: 10}, plan.Facts{CallsPerSecond: 1}, ""},
 		{"a busy row of few errors", full, circuit.Config{Budget: 500}, plan.Facts{CallsPerSecond: 100, FailureRate: 0.01}, ""},
 
-		{"a gate without a timeout", full, gate, plan.Facts{CallsPerSecond: 100}, "attempt_timeout|none|only after 7.5s|few times"},
+		{"a gate without a timeout", full, gate, plan.Facts{CallsPerSecond: 100}, "attempt_timeout|none|only after 3.75s|few times"},
 		{"a gate with a timeout", timed(5, second, 0), gate, plan.Facts{CallsPerSecond: 100}, ""},
 
 		{"no budget", full, circuit.Config{Window: second, FailureRatio: 0.5, FailureThreshold: circuit.Off}, plan.Facts{CallsPerSecond: 1000}, "budget|none|1000 calls a second become 5000 attempts|budget: 10"},
