@@ -77,13 +77,17 @@ func open(root *os.Root, name string, flags int, check func(fs.FileInfo) error) 
 	return f, nil
 }
 
+// AsDir returns a path by which to open the directory at path: to open what has become a FIFO fails, and does not block.
+func AsDir(path string) string {
+	if runtime.GOOS == "windows" { // directories there have no FIFOs, and paths like \\?\C:\d are taken literally
+		return path
+	}
+	return path + "/."
+}
+
 // OpenRoot is [os.OpenRoot] for a path that may lead to something else than a directory: os.OpenRoot blocks on a FIFO.
 func OpenRoot(path string) (*os.Root, error) {
-	at := path
-	if runtime.GOOS != "windows" { // directories there have no FIFOs, and paths like \\?\C:\d are taken literally
-		at += "/."
-	}
-	root, err := os.OpenRoot(at)
+	root, err := os.OpenRoot(AsDir(path))
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		e.Path = path
 	}
@@ -99,7 +103,7 @@ func OpenDir(root *os.Root, name string, check func(fs.FileInfo) error) (*os.Roo
 	if err != nil {
 		return nil, nil, err
 	}
-	dir, err := root.OpenRoot(name + "/.") // fails at once if name is a FIFO by now
+	dir, err := root.OpenRoot(AsDir(name)) // it may have become a FIFO
 	if err != nil {
 		return nil, nil, err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/copying"
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
+	"github.com/seed-0f2c7998/perdure/internal/private"
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
@@ -22,7 +23,7 @@ func (r *run) openUp(context.Context) error {
 	}
 	if err == nil {
 		var d *os.File
-		if d, err = os.Open(r.Dir + "/."); err == nil {
+		if d, err = os.Open(private.AsDir(r.Dir)); err == nil {
 			_, err = d.Readdirnames(1)
 			_ = d.Close()
 		}

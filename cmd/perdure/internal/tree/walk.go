@@ -14,7 +14,7 @@ import (
 	"strings"
 
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/endpoint"
-	"github.com/seed-0f2c7998/perdure/hoststore"
+	"github.com/seed-0f2c7998/perdure/internal/private"
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
@@ -48,8 +48,8 @@ type entry struct {
 // files calls yield with each file below dir, until yield returns false.
 func files(ctx context.Context, dir string, links Links, yield func(endpoint.Item) bool) error {
 	w := &walk{ctx: ctx, links: links, yield: yield}
-	if cells, err := hoststore.Path(); err == nil {
-		w.state, _ = os.Stat(filepath.Dir(cells)) // an error means nil
+	if state, err := private.StateDir(); err == nil {
+		w.state, _ = os.Stat(state) // an error means nil
 	}
 	_, err := w.in(dir, "")
 	return err
@@ -89,7 +89,7 @@ func (w *walk) in(dir, rel string) (bool, error) {
 
 // read returns the entries of a directory, sorted by the keys of the files in them.
 func (w *walk) read(dir string) ([]entry, error) {
-	f, err := os.Open(dir + "/.") // fails at once if dir is a FIFO by now
+	f, err := os.Open(private.AsDir(dir)) // dir may have become a FIFO
 	if err != nil {
 		return nil, err
 	}
