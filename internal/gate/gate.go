@@ -292,7 +292,12 @@ func (g Gate) Base() time.Duration { return baseOf(g.Words[0].Load()) }
 
 // load returns the state of g at now.
 func (g Gate) load(now int64) state {
-	s := unpack(g.Words[0].Load(), g.Words[1].Load(), g.Words[2].Load(), now)
+	return g.view(g.Words[0].Load(), g.Words[1].Load(), g.Words[2].Load(), now)
+}
+
+// view returns the state that the words a, b and c have at now for this process.
+func (g Gate) view(a, b, c uint64, now int64) state {
+	s := unpack(a, b, c, now)
 	s.rare, s.notBefore, s.failFast = g.Rare, g.NotBefore, g.FailFast
 	return s
 }

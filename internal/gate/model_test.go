@@ -66,7 +66,7 @@ func (p *place) key() key {
 
 // do makes t at p, and returns the place that it leads to.
 func (m *model) do(p place, t task) (place, task) {
-	t.now, t.old, t.rare = p.now, p.words, m.rare
+	t.now, t.old, t.Rare = p.now, p.words, m.rare
 	m.plan(&t)
 	p.words = t.new
 	return p, t

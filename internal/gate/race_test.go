@@ -55,7 +55,7 @@ func (r *race) serial(w *Words, tasks []task) {
 		}
 		all = false
 		next, rest := words([3]uint64{w[0].Load(), w[1].Load(), w[2].Load()}), append([]task(nil), tasks...)
-		for rest[i].words = next; rest[i].at != finished; {
+		for rest[i].Words = next; rest[i].at != finished; {
 			rest[i].advance()
 		}
 		r.serial(next, rest)
@@ -74,7 +74,7 @@ func (r *race) interleave(w *Words, tasks []task) error {
 		}
 		all = false
 		next, rest := words([3]uint64{w[0].Load(), w[1].Load(), w[2].Load()}), append([]task(nil), tasks...)
-		rest[i].words = next
+		rest[i].Words = next
 		r.advance(&rest[i])
 		if err := r.interleave(next, rest); err != nil {
 			return err
@@ -152,13 +152,13 @@ func TestRacesFindBugs(t *testing.T) {
 	for name, advance := range map[string]func(*task){
 		"writes the first word without looking": func(t *task) {
 			if t.at == deciding {
-				t.old[0] = t.words[0].Load()
+				t.old[0] = t.Words[0].Load()
 			}
 			t.advance()
 		},
 		"writes the pace without looking": func(t *task) {
 			if t.at == pacing {
-				t.old[1] = t.words[1].Load()
+				t.old[1] = t.Words[1].Load()
 			}
 			t.advance()
 		},

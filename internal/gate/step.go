@@ -259,7 +259,7 @@ func (s *state) succeeded(p Permit, r verdict, now int64) {
 	case s.settles(r):
 		s.over, s.since, s.operations = 0, now, 0
 	}
-	if r.timed && (s.warm < known || !doubted && (!calm || late)) {
+	if r.timed && (s.cold() || !doubted && (!calm || late)) {
 		s.learn(r.took)
 	}
 	if !calm && !doubted && s.warm == fewest {
@@ -377,7 +377,7 @@ func (s *state) whileLimited(p Permit, r verdict, current bool, now int64) Chang
 // after a success in less than half of it: a new process that started during a queue has
 // learned the time of the queue.
 func (s *state) reward(r verdict, follows bool, now int64) {
-	if r.timed && (s.warm < known || s.base >= long && r.took < s.base/2) {
+	if r.timed && (s.cold() || s.base >= long && r.took < s.base/2) {
 		s.move(r.took, s.divisor(r.took))
 	}
 	n := 1

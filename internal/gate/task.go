@@ -18,17 +18,15 @@ const (
 // A task is one change of the words, made in single accesses, so that a test can interleave
 // the tasks of several processes at each access.
 type task struct {
-	words    *Words
-	kind     kind
-	now      int64
-	rare     bool
-	until    int64 // Gate.NotBefore
-	failFast bool
-	follows  bool // of admit, as is the next
-	alone    bool
-	u        float64 // of hasten
-	permit   Permit  // of done
-	outcome  Outcome // of done
+	Gate
+
+	kind    kind
+	now     int64
+	follows bool // of admit, as is the next
+	alone   bool
+	u       float64 // of hasten
+	permit  Permit  // of done
+	outcome Outcome // of done
 
 	at       access
 	old      [3]uint64
@@ -54,7 +52,7 @@ const (
 
 // run makes the change of t.
 func (g Gate) run(t task) task {
-	t.words, t.rare, t.until, t.failFast = g.Words, g.Rare, g.NotBefore, g.FailFast
+	t.Gate = g
 	for t.at != finished {
 		t.advance()
 	}
@@ -63,7 +61,7 @@ func (g Gate) run(t task) task {
 
 // advance makes the next access.
 func (t *task) advance() {
-	w := t.words
+	w := t.Words
 	switch t.at {
 	case reading:
 		t.old = [3]uint64{w[0].Load(), w[1].Load(), w[2].Load()}
@@ -98,8 +96,7 @@ func (t *task) advance() {
 
 // plan decides by the words that were read.
 func (t *task) plan() {
-	s := unpack(t.old[0], t.old[1], t.old[2], t.now)
-	s.rare, s.notBefore, s.failFast = t.rare, t.until, t.failFast
+	s := t.view(t.old[0], t.old[1], t.old[2], t.now)
 	before := s
 	t.change = Unchanged
 	switch t.kind {
