@@ -148,21 +148,26 @@ func TestWaitsForAGate(t *testing.T) {
 		g := newGuarded(circuit.Config{})
 		g.breaker = circuit.New("x", circuit.Config{Gate: circuit.FailFast, Observe: func(context.Context, circuit.Transition) {}})
 		once := retry.Policy{MaxAttempts: 1, Breaker: g.breaker, Classify: retry.Always, Observe: func(context.Context, retry.Event) {}}
+		recovers, down := time.Now().Add(25*time.Second), errors.New("down")
 		do := func(ctx context.Context) error {
 			g.calls++
-			return retry.Do(ctx, &once, func(context.Context) error { g.made++; return g.err })
+			return retry.Do(ctx, &once, func(context.Context) error {
+				g.made++
+				if time.Now().Before(recovers) {
+					return down
+				}
+				return nil
+			})
 		}
-		g.err = errors.New("down")
 		for g.breaker.State() == circuit.Closed {
 			_ = do(t.Context()) // it limits the gate
 		}
 		g.calls, g.made = 0, 0
-		time.AfterFunc(25*time.Second, func() { g.err = nil })
 		begin, reports := time.Now(), 0
 		p := wait.Waiter{Max: time.Minute, OnWait: func(wait.Refusal) { reports++ }}
 		err := p.Do(t.Context(), g.breakers, func(ctx context.Context) error {
 			err := do(ctx)
-			if errors.Is(err, g.err) && g.err != nil {
+			if errors.Is(err, down) {
 				return g.breaker.Do(ctx, func(context.Context) error { return nil }) // it is refused: another probe is in flight
 			}
 			return err
