@@ -57,7 +57,7 @@ func (i *Interceptor) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grp
 // A stream is the ClientStream of a caller, with all its attempts. One goroutine may send
 // while another receives.
 type stream struct {
-	operation
+	operation // its policy is changed with mu held, which abandon reads
 
 	ctx        context.Context //nolint:containedctx // the caller's
 	open       func(context.Context, *result) (grpc.ClientStream, error)
@@ -150,19 +150,20 @@ func (s *stream) abandon() {
 	s.free()
 }
 
-// admit waits for permission to make an attempt. Of the other users of mu, abandon waits for
+// admit waits for permission to make an attempt, and begins it. Of the other users of mu, abandon waits for
 // the same end of ctx, and a sender waits for the permission.
 func (s *stream) admit() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	err := s.call.Admit(s.ctx)
-	s.admitted = err == nil
+	if s.admitted = err == nil; s.admitted {
+		s.operation.begin()
+	}
 	return err
 }
 
 // attempt opens a stream and sends it what was sent before.
 func (s *stream) attempt() error {
-	s.operation.begin()
 	a := new(streamAttempt)
 	a.ctx, a.cancel = context.WithCancel(s.call.Context(s.ctx))
 	a.ctx = calls.Number(a.ctx, s.attempts)
@@ -216,9 +217,9 @@ func (s *stream) failure(a *streamAttempt, err error) error {
 	if a.timedOut.Load() && e.isEnd() {
 		e = newAttemptError(s.tooLate())
 	}
-	failure := s.obey(e, &a.got)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	failure := s.obey(e, &a.got)
 	if s.left < 0 {
 		e.note = ErrBuffer
 		failure = retry.Final(failure)

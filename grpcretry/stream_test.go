@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -495,6 +496,48 @@ func TestTheDeadlineOfAStream(t *testing.T) {
 		_, err := watch(ctx, inMemory(t, s, with(quiet())...))
 		if status.Code(err) != codes.DeadlineExceeded || !errors.Is(err, context.DeadlineExceeded) || s.count() != 1 {
 			t.Errorf("error %v after %d calls", err, s.count())
+		}
+	})
+}
+
+// A fragile context ends just after ends was set and Err was called, which returns nil that time.
+type fragile struct {
+	context.Context
+
+	ends   atomic.Bool
+	cancel func()
+}
+
+func (c *fragile) Err() error {
+	err := c.Context.Err()
+	if c.ends.CompareAndSwap(true, false) {
+		c.cancel()
+	}
+	return err
+}
+
+// The caller's context may end just as the next attempt begins: what recorded the end read the policy that the attempt was setting.
+func TestAStreamEndsAsAnAttemptBegins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		noLeak(t)
+		down := status.Error(codes.Unavailable, "by script")
+		s := &server{watch: func(_ int, stream grpc.ServerStreamingServer[healthpb.HealthCheckResponse]) error {
+			return send(0, down)(stream)
+		}}
+		within, cancel := context.WithCancel(t.Context())
+		ctx := &fragile{Context: within, cancel: cancel}
+		p := quiet()
+		p.Observe = func(_ context.Context, e retry.Event) { ctx.ends.Store(e.Kind == retry.Retrying) }
+		conn := inMemory(t, s, append(with(p), grpc.WithChainStreamInterceptor(
+			func(c context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, next grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+				if c.Err() != nil {
+					_ = pause(t.Context(), time.Second) // the stream records the end
+				}
+				return next(c, desc, cc, method, opts...)
+			}))...)
+		begin := time.Now()
+		if _, err := watch(ctx, conn); status.Code(err) != codes.Canceled || s.count() != 1 || time.Since(begin) != 2*time.Second {
+			t.Errorf("error %v after %d calls and %v", err, s.count(), time.Since(begin))
 		}
 	})
 }
