@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -409,10 +410,10 @@ func TestDeadlineIsNotSleptInto(t *testing.T) {
 
 func TestAttemptTimeoutBoundsTheResponseNotTheBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		gets := 0
+		var gets atomic.Int32
 		network := servertest.InBubble(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("ETag", `"v1"`)
-			if gets++; gets <= 2 {
+			if gets.Add(1) <= 2 {
 				<-r.Context().Done()
 				return
 			}
@@ -427,8 +428,8 @@ func TestAttemptTimeoutBoundsTheResponseNotTheBody(t *testing.T) {
 		}
 		<-time.After(time.Hour)
 		n, err := io.Copy(io.Discard, out.Body)
-		if err := errors.Join(err, out.Body.Close()); err != nil || n != 1<<20 || gets != 3 {
-			t.Errorf("a body that is read late: %d bytes after %d requests, %v, want all after 3", n, gets, err)
+		if err := errors.Join(err, out.Body.Close()); err != nil || n != 1<<20 || gets.Load() != 3 {
+			t.Errorf("a body that is read late: %d bytes after %d requests, %v, want all after 3", n, gets.Load(), err)
 		}
 	})
 }

@@ -80,6 +80,12 @@ func TestHedgeOfFailures(t *testing.T) {
 		for range 20 {
 			wantFine(t, transport, server.URL)
 		}
+		next := func(of ...httptestfault.Response) (left int) {
+			mu.Lock()
+			defer mu.Unlock()
+			left, steps = len(steps), of
+			return left
+		}
 		reset := httptestfault.Response{Delay: 30 * time.Millisecond}.With(httptestfault.Hangup())
 		for name, tt := range map[string][]httptestfault.Response{
 			"fails fast":               {status(503)},
@@ -89,19 +95,17 @@ func TestHedgeOfFailures(t *testing.T) {
 			"both fail":                {{Status: 503, Delay: 30 * time.Millisecond}, {Status: 500, Delay: 30 * time.Millisecond}},
 			"both fail, then it works": {reset, reset, reset},
 		} {
-			steps = tt
+			next(tt...)
 			if _, body, err := (row{}).do(t, server.URL, transport); body != "fine" || err != nil {
 				t.Errorf("%s: %q, %v", name, body, err)
 			}
-			mu.Lock()
-			if len(steps) > 0 {
-				t.Errorf("%s: %d steps left", name, len(steps))
+			if left := next(); left > 0 {
+				t.Errorf("%s: %d steps left", name, left)
 			}
-			mu.Unlock()
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
-		steps = []httptestfault.Response{{Delay: time.Hour}, {Delay: time.Hour}}
+		next(httptestfault.Response{Delay: time.Hour}, httptestfault.Response{Delay: time.Hour})
 		if _, _, err := (row{ctx: func(context.Context) context.Context { return ctx }}).do(t, server.URL, transport); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v; want the caller's deadline", err)
 		}
