@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -59,12 +60,12 @@ func TestAFailureIsTheCauseOfNoOtherRequest(t *testing.T) {
 			if err := server.Store(bucket, "big", big); err != nil {
 				t.Fatal(err)
 			}
-			var got int
+			var got atomic.Int32
 			server.SetScript(func(r s3test.Request) s3test.Fault {
 				if r.Operation != row.refused {
 					return s3test.Fault{}
 				}
-				if got++; got == 1 {
+				if got.Add(1) == 1 {
 					return row.first
 				}
 				return s3test.AccessDenied()
