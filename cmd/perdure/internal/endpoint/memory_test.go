@@ -214,7 +214,14 @@ func many(t *testing.T, from, to string) (s tree.Summary, last tree.Progress) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	job := &tree.Job{Tree: place, Session: &endpoint.Session{}, Parallel: 1, Progress: func(p tree.Progress) { last = p }}
+	var mu sync.Mutex // the listing and the copy report side by side
+	job := &tree.Job{Tree: place, Session: &endpoint.Session{}, Parallel: 1, Progress: func(p tree.Progress) {
+		mu.Lock()
+		defer mu.Unlock()
+		if p.Bytes >= last.Bytes {
+			last = p
+		}
+	}}
 	if s, err = job.Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
