@@ -300,7 +300,7 @@ func (s *stream) RecvMsg(m any) error {
 		a := s.current.Load()
 		err := a.RecvMsg(m)
 		if err == nil || errors.Is(err, io.EOF) {
-			err = s.received(a, err)
+			err = s.received(a, m, err)
 		}
 		if err == nil || s.isCommitted() {
 			if err != nil || s.oneReply {
@@ -322,14 +322,24 @@ func (s *stream) again(a *streamAttempt, err error) error {
 }
 
 // received commits the stream to the attempt a, and returns err, which is nil after a message and
-// io.EOF at the end. If the attempt's timeout has ended the attempt before the first message
+// io.EOF at the end. If the attempt's timeout has ended the attempt before the first message m
 // came, received returns that error.
-func (s *stream) received(a *streamAttempt, err error) error {
-	if !s.isCommitted() && a.timer != nil && !a.timer.Stop() && err == nil && !s.oneReply {
+func (s *stream) received(a *streamAttempt, m any, err error) error {
+	if err == nil && !s.oneReply && s.isLate(a) {
+		a.cancel()
+		for a.RecvMsg(m) == nil { // gRPC fills a.got at the end of the attempt
+		}
 		return s.tooLate()
 	}
 	s.commit(a)
 	return err
+}
+
+// isLate stops the timeout of the attempt a, and reports whether it has ended the attempt before the stream was committed.
+func (s *stream) isLate(a *streamAttempt) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.committed && a.timer != nil && !a.timer.Stop()
 }
 
 // commit records that the caller gets a message, the header or the end of the attempt a.

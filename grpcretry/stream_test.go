@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -382,6 +383,44 @@ func TestAttemptTimeoutOfAStream(t *testing.T) {
 	})
 }
 
+// A slow stream takes a message in for some time, if it is that of the first attempt.
+type slow struct {
+	grpc.ClientStream
+
+	pause func()
+}
+
+func (s slow) RecvMsg(m any) error {
+	err := s.ClientStream.RecvMsg(m)
+	s.pause()
+	return err
+}
+
+// The timeout may be over just as the first message comes: gRPC wrote the trailer of that attempt while it was read.
+func TestAttemptTimeoutAtTheFirstMessage(t *testing.T) {
+	for _, once := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			noLeak(t)
+			p := quiet()
+			p.AttemptTimeout = 5 * time.Second
+			o := grpcretry.Options{Policy: p, Methods: map[string]grpcretry.Method{"": {Once: once}}}
+			s := &server{watch: func(_ int, stream grpc.ServerStreamingServer[healthpb.HealthCheckResponse]) error {
+				return send(2, nil)(stream)
+			}}
+			pauses := sync.OnceFunc(func() { _ = pause(t.Context(), 6*time.Second) })
+			conn := inMemory(t, s, append(grpcretry.DialOptions(o), grpc.WithChainStreamInterceptor(
+				func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, next grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+					stream, err := next(ctx, desc, cc, method, opts...)
+					return slow{stream, pauses}, err
+				}))...)
+			n, err := watch(t.Context(), conn)
+			if want := map[bool]codes.Code{false: codes.OK, true: codes.DeadlineExceeded}[once]; status.Code(err) != want || n != map[bool]int{false: 2}[once] {
+				t.Errorf("once %v: %d messages, error %v after %d calls", once, n, err, s.count())
+			}
+		})
+	}
+}
+
 func TestAttemptTimeoutOfEveryAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		noLeak(t)
@@ -463,6 +502,32 @@ func TestAHeaderEndsTheRepetition(t *testing.T) {
 		}
 		if _, err := stream.Recv(); status.Code(err) != codes.Unavailable || s.count() != 1 {
 			t.Errorf("error %v after %d calls", err, s.count())
+		}
+	})
+}
+
+// One goroutine may wait for the header while another waits for the first message: the message used to be taken for late, once in
+// some ten thousand streams.
+func TestAHeaderBesideTheFirstMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := quiet()
+		p.AttemptTimeout = time.Hour
+		s := &server{watch: func(_ int, stream grpc.ServerStreamingServer[healthpb.HealthCheckResponse]) error {
+			return send(1, nil)(stream)
+		}}
+		client := healthpb.NewHealthClient(inMemory(t, s, with(p)...))
+		for range 4_000 {
+			stream, err := client.Watch(t.Context(), &healthpb.HealthCheckRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var header sync.WaitGroup
+			header.Go(func() { _, _ = stream.Header() })
+			_, first := stream.Recv()
+			_, end := stream.Recv()
+			if header.Wait(); first != nil || !errors.Is(end, io.EOF) {
+				t.Fatalf("a message and its end: %v, %v", first, end)
+			}
 		}
 	})
 }
