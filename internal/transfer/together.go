@@ -11,23 +11,21 @@ import (
 // then, its cause becomes the error of another object's request.
 func Together(ctx context.Context) (together context.Context, fail func(error), end func() error) {
 	together, cancel := context.WithCancel(ctx)
-	var mu sync.Mutex
+	var once sync.Once
 	var first error
-	fail = func(err error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if err != nil && together.Err() == nil {
+	settle := func(err error) {
+		once.Do(func() {
 			first = err
 			cancel()
+		})
+	}
+	fail = func(err error) {
+		if err != nil && together.Err() == nil {
+			settle(err)
 		}
 	}
 	end = func() error {
-		mu.Lock()
-		defer mu.Unlock()
-		cancel()
-		if first == nil {
-			first = context.Cause(ctx)
-		}
+		settle(context.Cause(ctx))
 		return first
 	}
 	return together, fail, end
