@@ -134,13 +134,11 @@ func (d *download) ranges(res *Response) error {
 		others = int(min(int64(d.o.Parallel), pieces)) - 1
 	}
 	d.out.ordered.inline = others <= 0
-	stop := make(chan struct{})
+	d.out.grew = make(chan struct{}, 1)
 	var writers, follower sync.WaitGroup
-	if others > 0 {
-		if len(d.out.ordered.hashes) > 0 {
-			d.window = orderedWindow * int64(d.o.Parallel) * d.o.Piece
-		}
-		follower.Go(func() { d.fail(d.out.follow(stop)) })
+	if others > 0 && len(d.out.ordered.hashes) > 0 {
+		d.window = orderedWindow * int64(d.o.Parallel) * d.o.Piece
+		follower.Go(func() { d.fail(d.out.follow(d.ctx)) })
 	}
 	for range others {
 		writers.Go(func() { d.fail(d.fetchPieces()) })
@@ -151,8 +149,9 @@ func (d *download) ranges(res *Response) error {
 	d.fail(d.fetchPieces())
 	writers.Wait()
 	d.fail(d.fetchRest())
-	close(stop)
+	close(d.out.grew)
 	follower.Wait()
+	d.out.grew = nil
 	return d.end()
 }
 

@@ -202,14 +202,7 @@ func (f *File) Fetch(ctx context.Context, g Getter) error {
 }
 
 // Write appends bytes that do not come from a Getter. Do not mix Write and Fetch.
-func (f *File) Write(p []byte) (int, error) {
-	n, err := f.out.part.WriteAt(p, f.out.bytes)
-	if err != nil {
-		err = &WriteError{err}
-	}
-	f.out.append(p[:n])
-	return n, err
-}
+func (f *File) Write(p []byte) (int, error) { return f.out.stream.Write(p) }
 
 // Content returns a reader of the written bytes.
 func (f *File) Content() io.Reader { return io.NewSectionReader(f.out.part, 0, f.out.bytes) }

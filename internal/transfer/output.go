@@ -2,10 +2,12 @@ package transfer
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
+	"math"
 	"os"
 	"sync"
 	"time"
@@ -37,42 +39,41 @@ type output struct {
 
 	version   Version  // of the resource
 	algorithm string   // of the pieces' CRCs
-	stream    *stretch // the bytes of append; nil before the first
+	stream    *stretch // the bytes of File.Write
 	ordered   ordered
 
 	mu     sync.Mutex
 	have   set             // the written bytes; guarded by mu, as all that follows
 	pieces map[int64]piece // the recorded ones, by From
 	bytes  int64           // the number of written bytes
-	grew   chan struct{}   // receives a value after have has grown
+	grew   chan struct{}   // receives a value after have has grown; nil while no follow runs
 }
 
 // An ordered computes the checksums that need the bytes in order.
 type ordered struct {
-	sums   []checksum.Sum // expected
-	hashes []hash.Hash
-	at     int64 // of the next byte
-	inline bool  // the bytes arrive in order
+	hashes map[string]hash.Hash // by the expected Sum
+	at     int64                // of the next byte
+	inline bool                 // the bytes arrive in order
 }
 
 // begin discards all bytes and prepares for those of a version, with the given CRC algorithm; "" means the one that
 // suits.
 func (o *output) begin(v Version, algorithm string) {
-	o.algorithm = algorithm
-	for _, sum := range []checksum.Sum{v.Checksum, o.want} {
+	sums := []checksum.Sum{v.Checksum, o.want}
+	for _, sum := range sums {
 		if sum.Combines() {
-			o.algorithm = cmp.Or(o.algorithm, sum.Name)
+			algorithm = cmp.Or(algorithm, sum.Name)
 		}
 	}
-	o.algorithm = cmp.Or(o.algorithm, "crc32c")
-	o.version, o.record, o.stream, o.have, o.bytes, o.ordered = v, nil, nil, nil, 0, ordered{inline: true}
-	o.pieces, o.grew = make(map[int64]piece), make(chan struct{}, 1)
-	for _, sum := range []checksum.Sum{v.Checksum, o.want} {
+	o.algorithm = cmp.Or(algorithm, "crc32c")
+	o.version, o.record, o.have, o.bytes, o.pieces = v, nil, nil, 0, make(map[int64]piece)
+	o.ordered = ordered{hashes: make(map[string]hash.Hash), inline: true}
+	for _, sum := range sums {
 		if !sum.IsZero() && (!sum.Combines() || sum.Name != o.algorithm) {
-			o.ordered.sums = append(o.ordered.sums, sum)
-			o.ordered.hashes = append(o.ordered.hashes, sum.New())
+			o.ordered.hashes[sum.String()] = sum.New()
 		}
 	}
+	o.stream = o.newStretch(0)
 }
 
 // reread keeps those pieces whose bytes in the part match their CRCs, and returns their total size.
@@ -128,11 +129,14 @@ func (o *output) newStretch(from int64) *stretch {
 	return &stretch{o: o, from: from, at: from, crc: checksum.New(o.algorithm), recorded: from, when: time.Now()}
 }
 
-// wrote counts p, which has been written.
-func (s *stretch) wrote(p []byte) error {
-	_, _ = s.crc.Write(p)
+// Write writes p, and records the stretch from time to time.
+func (s *stretch) Write(p []byte) (int, error) {
 	o := s.o
-	if o.ordered.inline && o.ordered.at == s.at && len(o.ordered.hashes) > 0 {
+	if _, err := o.part.WriteAt(p, s.at); err != nil {
+		return 0, &WriteError{err}
+	}
+	_, _ = s.crc.Write(p)
+	if o.ordered.inline && o.ordered.at == s.at {
 		_, _ = o.ordered.Write(p)
 	}
 	from := s.at
@@ -148,10 +152,12 @@ func (s *stretch) wrote(p []byte) error {
 	case o.grew <- struct{}{}:
 	default:
 	}
-	if o.record == nil || s.at-s.recorded < recordBytes && (s.at-s.recorded < recordBytes/64 || time.Since(s.when) < recordEvery) {
-		return nil
+	if fresh := s.at - s.recorded; o.record != nil && (fresh >= recordBytes || fresh >= recordBytes/64 && time.Since(s.when) >= recordEvery) {
+		if err := s.end(); err != nil {
+			return 0, err
+		}
 	}
-	return s.end()
+	return len(p), nil
 }
 
 // end records the stretch as a piece.
@@ -167,48 +173,27 @@ func (s *stretch) end() error {
 	if s.o.record == nil {
 		return nil
 	}
-	return s.o.record(p)
-}
-
-// append counts p, which has been written at the end.
-func (o *output) append(p []byte) {
-	if o.stream == nil {
-		o.stream = o.newStretch(0)
-	}
-	_ = o.stream.wrote(p) // nothing is recorded
+	return wrapWrite(s.o.record(p))
 }
 
 // write writes the bytes of body to r, or up to the end of body if r.To is -1. It is safe for concurrent use.
-func (o *output) write(body io.Reader, r Range) (err error) {
+func (o *output) write(body io.Reader, r Range) error {
+	limit := int64(math.MaxInt64)
+	if r.To >= 0 {
+		limit = r.To - r.From
+	}
 	buffer := newBuffer()
 	defer buffers.Put(buffer)
 	s := o.newStretch(r.From)
-	defer func() { err = errors.Join(err, wrapWrite(s.end())) }()
-	for r.To < 0 || s.at < r.To {
-		into := buffer[:]
-		if r.To >= 0 {
-			into = buffer[:min(bufferSize, r.To-s.at)]
-		}
-		n, err := body.Read(into)
-		if n > 0 {
-			if _, err := o.part.WriteAt(into[:n], s.at); err != nil {
-				return wrapWrite(err)
-			}
-			if err := s.wrote(into[:n]); err != nil {
-				return wrapWrite(err)
-			}
-		}
-		switch {
-		case err == io.EOF && (r.To < 0 || s.at == r.To):
-			return nil
-		case err == io.EOF:
-			return io.ErrUnexpectedEOF
-		case err != nil && s.at != r.To:
-			return err
-		}
+	n, err := io.CopyBuffer(s, io.LimitReader(body, limit), buffer[:])
+	switch {
+	case n == limit: // whatever follows
+		err = nil
+		flush(o.part, r.From, n)
+	case err == nil && r.To >= 0:
+		err = io.ErrUnexpectedEOF
 	}
-	flush(o.part, r.From, s.at-r.From)
-	return nil
+	return errors.Join(err, s.end())
 }
 
 func wrapWrite(err error) error {
@@ -218,40 +203,22 @@ func wrapWrite(err error) error {
 	return &WriteError{err}
 }
 
-// follow computes the ordered checksums behind the writers until stop is closed.
-func (o *output) follow(stop <-chan struct{}) error {
-	if len(o.ordered.hashes) == 0 {
-		return nil
-	}
-	for {
-		select {
-		case <-stop:
-			return nil
-		case <-o.grew:
-		}
-		if err := o.catchUp(stop); err != nil {
+// follow computes the ordered checksums behind the writers until grew is closed or ctx ends.
+func (o *output) follow(ctx context.Context) error {
+	for range o.grew {
+		if err := o.catchUp(ctx.Err); err != nil {
 			return err
 		}
 	}
+	return nil
 }
 
-// catchUp adds the contiguous bytes from the beginning to the ordered checksums.
-func (o *output) catchUp(stop <-chan struct{}) error {
+// catchUp adds the contiguous bytes from the beginning to the ordered checksums, unless ended returns an error.
+func (o *output) catchUp(ended func() error) error {
 	buffer := newBuffer()
 	defer buffers.Put(buffer)
-	for {
-		o.mu.Lock()
-		end := int64(0)
-		if len(o.have) > 0 && o.have[0].From == 0 {
-			end = o.have[0].To
-		}
-		o.mu.Unlock()
-		n := min(end-o.ordered.at, bufferSize)
-		select {
-		case <-stop:
-			return nil
-		default:
-		}
+	for ended() == nil {
+		n := min(o.contiguous()-o.ordered.at, bufferSize)
 		if n <= 0 {
 			return nil
 		}
@@ -260,6 +227,17 @@ func (o *output) catchUp(stop <-chan struct{}) error {
 		}
 		_, _ = o.ordered.Write(buffer[:n])
 	}
+	return nil
+}
+
+// contiguous returns how many bytes from the beginning are written.
+func (o *output) contiguous() int64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.have) == 0 || o.have[0].From > 0 {
+		return 0
+	}
+	return o.have[0].To
 }
 
 // verify compares all bytes with the checksum of their version and with the wanted one. It returns their checksum,
@@ -287,14 +265,12 @@ func (o *output) verify() (sum checksum.Sum, by string, err error) {
 
 // whole returns the CRC of all bytes, or an error if some are missing.
 func (o *output) whole() (checksum.Sum, error) {
-	if o.stream != nil {
-		_ = o.stream.end()
-	}
+	_ = o.stream.end() // nothing is recorded
 	if size := o.version.Size; size >= 0 && o.bytes != size {
 		return checksum.Sum{}, fmt.Errorf("%w: received %d of %d bytes", io.ErrUnexpectedEOF, o.bytes, size)
 	}
 	if len(o.ordered.hashes) > 0 {
-		if err := o.catchUp(nil); err != nil {
+		if err := o.catchUp(func() error { return nil }); err != nil {
 			return checksum.Sum{}, err
 		}
 	}
@@ -310,10 +286,8 @@ func (o *output) whole() (checksum.Sum, error) {
 
 // computed returns the checksum of the bytes of the kind of s; all is their CRC.
 func (o *output) computed(s, all checksum.Sum) []byte {
-	for i, other := range o.ordered.sums {
-		if other.String() == s.String() {
-			return o.ordered.hashes[i].Sum(nil)
-		}
+	if h := o.ordered.hashes[s.String()]; h != nil {
+		return h.Sum(nil)
 	}
 	return all.Value
 }
