@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 
 	"github.com/seed-0f2c7998/perdure/internal/private"
 )
@@ -39,8 +40,12 @@ func (d *dir) release() {
 
 // close closes the directory, after all its files have been closed. Resumable bytes stay.
 func (d *dir) close() {
-	if d.staging != nil {
-		d.staging.closeOrRemove(d.root)
+	switch s := d.staging; {
+	case s == nil:
+	case isEmpty(s.root):
+		s.remove(d.root)
+	default:
+		s.close()
 	}
 	if d.opened != nil {
 		_ = d.opened.Close()
@@ -70,54 +75,49 @@ func (d *dir) stage(part string) (_ *staging, err error) {
 	if d.staging == nil {
 		d.staging, err = newStaging(d.root, d.tree != nil)
 	}
-	if errors.Is(err, fs.ErrPermission) || readOnly(err) {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
 		err = errors.Join(ErrInPlace, err)
 	}
 	return d.staging, err
 }
 
 // resume claims the staging directory with that part, if any. Those of other files stay.
-func (d *dir) resume(part string) (taken *staging) {
-	d.leftovers(func(s *staging) bool {
+func (d *dir) resume(part string) *staging {
+	for s := range d.leftovers {
 		switch _, missing := s.root.Lstat(part); {
 		case missing == nil:
-			taken = s
+			return s
 		case hasNoPart(s.root):
 			s.remove(d.root)
 		default:
 			s.close()
 		}
-		return taken == nil
-	})
-	return taken
+	}
+	return nil
 }
 
 // sweep claims one of the staging directories that copies of the tree have left, and removes the others.
 func (d *dir) sweep() {
-	d.leftovers(func(s *staging) bool {
+	for s := range d.leftovers {
 		if d.staging == nil {
 			d.staging = s
 		} else {
 			s.remove(d.root)
 		}
-		return true
-	})
+	}
 }
 
-// leftovers calls f with each staging directory that no process uses, until f returns false.
-func (d *dir) leftovers(f func(*staging) bool) {
-	if !private.CanLock {
-		return
-	}
+// leftovers yields each staging directory that no process uses.
+func (d *dir) leftovers(yield func(*staging) bool) {
 	for name := range entries(d.root) {
-		if !mayBeStaging(name) {
+		if !private.CanLock || !mayBeStaging(name) {
 			continue
 		}
-		s, err := openStaging(d.root, name, claimLeftover(d.tree != nil))
+		s, err := openStaging(d.root, name, d.tree != nil, claimLeftover)
 		if errors.Is(err, errUnowned) {
 			_ = d.root.Remove(name)
 		}
-		if err == nil && !f(s) {
+		if err == nil && !yield(s) {
 			return
 		}
 	}

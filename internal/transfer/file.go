@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/seed-0f2c7998/perdure/internal/checksum"
 	"github.com/seed-0f2c7998/perdure/internal/private"
@@ -289,6 +290,9 @@ func (f *File) checkReplaced(from string, verified fs.FileInfo) error {
 	}
 	return nil
 }
+
+// mounted reports whether err is that of a rename onto a mount point.
+func mounted(err error) bool { return errors.Is(err, syscall.EBUSY) || errors.Is(err, syscall.EXDEV) }
 
 // errReplaced reports that another process has replaced the file.
 var errReplaced = errors.New("was replaced by another process while it was written")

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"iter"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -44,6 +43,9 @@ type staging struct {
 	lock *os.File // its owner file
 }
 
+// A claim opens and locks the owner file of a staging directory, for a tree or not. It may return an open file with its error.
+type claim func(root *os.Root, tree bool) (*os.File, error)
+
 // newStaging makes a staging directory in dir. Until it is locked, another process may take it for a leftover: then
 // newStaging makes another one.
 func newStaging(dir *os.Root, tree bool) (s *staging, err error) {
@@ -53,7 +55,7 @@ func newStaging(dir *os.Root, tree bool) (s *staging, err error) {
 		if err = dir.Mkdir(name, 0o700); err != nil {
 			return nil, err
 		}
-		if s, err = openStaging(dir, name, func(root *os.Root) (*os.File, error) { return claimNew(root, tree) }); err == nil {
+		if s, err = openStaging(dir, name, tree, claimNew); err == nil {
 			return s, nil
 		}
 		_ = dir.Remove(name) // unless another process has it
@@ -64,7 +66,7 @@ func newStaging(dir *os.Root, tree bool) (s *staging, err error) {
 	return nil, err
 }
 
-// claimNew makes and locks the owner file of a new staging directory.
+// claimNew is the claim of a new staging directory.
 func claimNew(root *os.Root, tree bool) (*os.File, error) {
 	f, err := root.OpenFile(ownerName, os.O_RDWR|os.O_CREATE|os.O_EXCL|private.AtOnce, unsignedMode)
 	if err != nil {
@@ -89,10 +91,10 @@ func sign(f *os.File, root *os.Root, tree bool) error {
 
 // repair replaces a damaged or truncated owner file, and removes the parts that a process has left in the directory.
 func repair(f *os.File, root *os.Root, tree bool) error {
-	names, err := list(root)
-	for _, name := range names {
-		if name != ownerName && err == nil {
-			err = root.RemoveAll(name)
+	all, err := list(root)
+	for _, e := range all {
+		if e.Name() != ownerName && err == nil {
+			err = root.RemoveAll(e.Name())
 		}
 	}
 	return errors.Join(err, sign(f, root, tree))
@@ -109,15 +111,14 @@ func inodeOf(root *os.Root) uint64 {
 	return n
 }
 
-// openStaging opens the directory of that name if only this user may enter it, and claims it by claim, which returns
-// the locked owner file.
-func openStaging(dir *os.Root, name string, claim func(*os.Root) (*os.File, error)) (*staging, error) {
+// openStaging opens the directory of that name if only this user may enter it, and claims it.
+func openStaging(dir *os.Root, name string, tree bool, claim claim) (*staging, error) {
 	root, before, err := private.OpenDir(dir, name, checkPrivate)
 	if err != nil {
 		return nil, err
 	}
 	s := &staging{name: name, root: root}
-	s.lock, err = claim(root)
+	s.lock, err = claim(root, tree)
 	if now, gone := dir.Lstat(name); err == nil && (gone != nil || !os.SameFile(before, now)) { // its last owner has removed it
 		err = errForeign
 	}
@@ -136,34 +137,42 @@ func checkPrivate(info fs.FileInfo) error {
 	return nil
 }
 
-// readOwner opens and reads the owner file of root. The owner is zero if the file is damaged or truncated; the error
-// is errForeign if it is the file of another directory.
-func readOwner(root *os.Root) (*os.File, owner, error) {
-	var o owner
-	f, err := private.Open(root, ownerName, os.O_RDWR, private.File)
+// readOwner opens and reads the owner file of root. The owner is zero if the file is damaged or truncated. The error is
+// errForeign if it is the file of another directory, and errUnowned if an empty directory has none.
+func readOwner(root *os.Root) (f *os.File, o owner, err error) {
+	f, err = private.Open(root, ownerName, os.O_RDWR, private.File)
+	if errors.Is(err, fs.ErrNotExist) && isEmpty(root) {
+		return nil, o, errUnowned
+	}
 	if err != nil {
 		return nil, o, err
 	}
 	text, err := io.ReadAll(io.LimitReader(f, 4<<10))
-	if len(text) == 0 && err == nil && isUnsigned(f) && isEmpty(root) { // its process was killed while it made the directory
-		return f, owner{}, nil
-	}
-	if err == nil && damaged(text, inodeOf(root)) {
-		return f, owner{}, nil
-	}
-	if other, ok := ofOtherVersion(text, inodeOf(root)); err == nil && ok {
-		return f, other, nil
-	}
-	if err != nil || !record.Decode(text, &o) || o.Format != ownerFormat || o.Inode != inodeOf(root) {
+	inode := inodeOf(root)
+	switch {
+	case err != nil || inode == 0:
 		return f, o, errForeign
+	case record.Decode(text, &o) && o.Format == ownerFormat && o.Inode == inode:
+		return f, o, nil
+	case damaged(text, inode),
+		len(text) == 0 && isUnsigned(f) && isEmpty(root): // its process was killed while it made the directory
+		return f, owner{}, nil
 	}
-	return f, o, nil
+	o, err = ofOtherVersion(text, inode)
+	return f, o, err
 }
 
+// errUnowned reports an empty directory without an owner file: it was just made, is being removed, or was left by a
+// process that was killed meanwhile. No process uses it.
+var errUnowned = errors.New("an empty staging directory")
+
 // ofOtherVersion parses text as the owner file, of another version of perdure, of the directory with this inode.
-func ofOtherVersion(text []byte, inode uint64) (o owner, ok bool) {
-	err := json.NewDecoder(bytes.NewReader(text)).Decode(&o) // what follows, such as a checksum, depends on the version
-	return o, err == nil && inode != 0 && o.Inode == inode && o.Format != ownerFormat && strings.HasPrefix(o.Format, ownerOf)
+func ofOtherVersion(text []byte, inode uint64) (o owner, err error) {
+	err = json.NewDecoder(bytes.NewReader(text)).Decode(&o) // what follows, such as a checksum, depends on the version
+	if err != nil || o.Inode != inode || o.Format == ownerFormat || !strings.HasPrefix(o.Format, ownerOf) {
+		return owner{}, errForeign
+	}
+	return o, nil
 }
 
 // damaged reports whether text is the owner file of the directory with this inode with one byte altered, or
@@ -172,20 +181,15 @@ func ofOtherVersion(text []byte, inode uint64) (o owner, ok bool) {
 func damaged(text []byte, inode uint64) bool {
 	for _, tree := range []bool{false, true} {
 		want, err := record.Encode(owner{ownerFormat, inode, tree})
-		if err != nil || inode == 0 {
+		if err != nil {
 			return false
 		}
-		if len(text) == len(want) {
-			altered := 0
-			for i := range want {
-				if text[i] != want[i] {
-					altered++
-				}
-			}
-			if altered == 1 {
-				return true
-			}
-		} else if bytes.HasPrefix(want, text) && bytes.Contains(text, []byte(`,"tree"`)) {
+		same := 0 // bytes at the beginning
+		for same < min(len(text), len(want)) && text[same] == want[same] {
+			same++
+		}
+		truncated := same == len(text) && bytes.Contains(text, []byte(`,"tree"`))
+		if truncated || len(text) == len(want) && bytes.Equal(text[same+1:], want[same+1:]) {
 			return true
 		}
 	}
@@ -194,41 +198,35 @@ func damaged(text []byte, inode uint64) bool {
 
 // isEmpty reports whether a directory has no files but an owner file.
 func isEmpty(root *os.Root) bool {
-	names, err := list(root)
-	return err == nil && (len(names) == 0 || len(names) == 1 && names[0] == ownerName)
+	all, err := list(root)
+	return err == nil && (len(all) == 0 || len(all) == 1 && all[0].Name() == ownerName)
 }
 
 // hasNoPart reports whether a directory has no part, as after a process was killed just after its rename.
 func hasNoPart(root *os.Root) bool {
-	names, err := list(root)
-	return err == nil && !slices.ContainsFunc(names, func(name string) bool { return strings.HasSuffix(name, partSuffix) })
+	all, err := list(root)
+	return err == nil && !slices.ContainsFunc(all, func(e fs.DirEntry) bool { return strings.HasSuffix(e.Name(), partSuffix) })
 }
 
-// claimLeftover returns a function for openStaging that claims what an earlier process has left.
-func claimLeftover(tree bool) func(*os.Root) (*os.File, error) {
-	return func(root *os.Root) (*os.File, error) {
-		f, o, err := readOwner(root)
-		switch {
-		case errors.Is(err, fs.ErrNotExist) && isEmpty(root):
-			return nil, errUnowned
-		case err != nil:
-			return f, err
-		case !private.Lock(f):
-			return f, errForeign
-		case o.Format == "": // its process was killed before sign, or the file is damaged
-			return f, repair(f, root, tree)
-		case o.Tree != tree:
-			return f, errForeign
-		case o.Format != ownerFormat: // the state files in it have their own version
-			return f, sign(f, root, tree)
-		}
-		return f, nil
+func list(root *os.Root) ([]fs.DirEntry, error) { return fs.ReadDir(root.FS(), ".") }
+
+// claimLeftover is the claim of what an earlier process has left.
+func claimLeftover(root *os.Root, tree bool) (*os.File, error) {
+	f, o, err := readOwner(root)
+	switch {
+	case err != nil:
+		return f, err
+	case !private.Lock(f):
+		return f, errForeign
+	case o.Format == "": // its process was killed before sign, or the file is damaged
+		return f, repair(f, root, tree)
+	case o.Tree != tree:
+		return f, errForeign
+	case o.Format != ownerFormat: // the state files in it have their own version
+		return f, sign(f, root, tree)
 	}
+	return f, nil
 }
-
-// errUnowned reports an empty directory without an owner file: it was just made, is being removed, or was left by a
-// process that was killed meanwhile. No process uses it.
-var errUnowned = errors.New("an empty staging directory")
 
 // close closes the directory, which stays.
 func (s *staging) close() {
@@ -238,35 +236,14 @@ func (s *staging) close() {
 	_ = s.root.Close()
 }
 
-// closeOrRemove closes the directory, and removes it if it is empty.
-func (s *staging) closeOrRemove(dir *os.Root) {
-	if isEmpty(s.root) {
-		s.remove(dir)
-	} else {
-		s.close()
-	}
-}
-
 // remove closes and removes the directory and its files, while it holds the lock if possible: another process could
-// claim the directory otherwise.
+// claim the directory otherwise. The next process clears what cannot be removed.
 func (s *staging) remove(dir *os.Root) {
-	if renamesOpen {
-		_ = dir.RemoveAll(s.name) // the next process clears what is left
+	if !renamesOpen {
 		s.close()
-		return
 	}
-	s.close()
 	_ = dir.RemoveAll(s.name)
-}
-
-// list returns the names in a directory.
-func list(root *os.Root) ([]string, error) {
-	f, err := root.Open(".")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	return f.Readdirnames(-1)
+	s.close()
 }
 
 // mayBeStaging reports whether a name has the form of a staging directory's.
@@ -302,21 +279,22 @@ func partNames(name string) (part, state string) {
 
 // IsStaging reports whether the entry of that name in dir is a staging directory of this user. Such a directory does
 // not belong to the tree that it is in.
-func IsStaging(dir, name string) bool {
+func IsStaging(dir, name string) (is bool) {
 	if !mayBeStaging(name) {
 		return false
 	}
-	root, err := private.OpenRoot(filepath.Join(dir, name))
+	root, err := private.OpenRoot(dir)
 	if err != nil {
 		return false
 	}
 	defer func() { _ = root.Close() }()
-	if self, err := root.Lstat("."); err != nil || checkPrivate(self) != nil {
-		return false
+	s, err := openStaging(root, name, false, func(root *os.Root, _ bool) (*os.File, error) {
+		f, _, err := readOwner(root)
+		is = err == nil || errors.Is(err, errUnowned)
+		return f, err
+	})
+	if err == nil {
+		s.close()
 	}
-	f, _, err := readOwner(root)
-	if f != nil {
-		_ = f.Close()
-	}
-	return err == nil || errors.Is(err, fs.ErrNotExist) && isEmpty(root)
+	return is
 }

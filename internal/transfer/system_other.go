@@ -10,8 +10,6 @@ import (
 const renamesOpen = false
 
 func isUnsigned(*os.File) bool { return true }
-func readOnly(error) bool      { return false }
-func mounted(error) bool       { return false }
 
 // inherit returns the permissions of a file that replaces old.
 func inherit(_ *os.File, old fs.FileInfo) fs.FileMode { return old.Mode().Perm() }

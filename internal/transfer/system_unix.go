@@ -3,7 +3,6 @@
 package transfer
 
 import (
-	"errors"
 	"io/fs"
 	"os"
 	"syscall"
@@ -17,12 +16,6 @@ func isUnsigned(f *os.File) bool {
 	info, err := f.Stat()
 	return err == nil && info.Mode()&0o100 != 0
 }
-
-// readOnly reports whether err is that of a read-only file system.
-func readOnly(err error) bool { return errors.Is(err, syscall.EROFS) }
-
-// mounted reports whether err is that of a rename onto a mount point.
-func mounted(err error) bool { return errors.Is(err, syscall.EBUSY) || errors.Is(err, syscall.EXDEV) }
 
 // inherit gives f the owner and the group of the file that it replaces, as far as this user may, and returns its
 // permissions. If the group cannot be kept, the new group gets no more permissions than others have.
