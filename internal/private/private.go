@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -19,12 +18,9 @@ var (
 	ErrReplaced = errors.New("was replaced while it was opened")
 )
 
-// Owned reports whether a file belongs to this user.
-func Owned(info fs.FileInfo) bool { return Denies(info, 0) }
-
 // File returns [ErrForeign] unless info is that of a regular file of this user.
 func File(info fs.FileInfo) error {
-	if !info.Mode().IsRegular() || !Owned(info) {
+	if !info.Mode().IsRegular() || !Denies(info, 0) {
 		return ErrForeign
 	}
 	return nil
@@ -163,12 +159,11 @@ func OpenPath(path string, create bool) (*os.File, error) {
 func Prune(dir string, before time.Time, suffixes ...string) {
 	entries, _ := os.ReadDir(dir) // an error means no files
 	for _, e := range entries {
-		name := e.Name()
-		if !slices.ContainsFunc(suffixes, func(suffix string) bool { return strings.HasSuffix(name, suffix) }) {
+		if !slices.Contains(suffixes, filepath.Ext(e.Name())) {
 			continue
 		}
 		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && info.ModTime().Before(before) {
-			_ = os.Remove(filepath.Join(dir, name))
+			_ = os.Remove(filepath.Join(dir, e.Name()))
 		}
 	}
 }

@@ -1,23 +1,13 @@
 package private
 
 import (
-	"io/fs"
 	"os"
 	"syscall"
 	"unsafe"
 )
 
-// AtOnce has no effect on this system.
-const AtOnce = 0
-
 // CanLock says whether Lock works on this system.
 const CanLock = true
-
-// Denies is always true: directories that all users may write to are unusual here.
-func Denies(fs.FileInfo, fs.FileMode) bool { return true }
-
-// Single is always true.
-func Single(fs.FileInfo) bool { return true }
 
 // Inode returns the number of an open file within its file system.
 func Inode(f *os.File) (uint64, error) {
