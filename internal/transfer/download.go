@@ -75,7 +75,7 @@ func (d *download) first() (*Response, error) {
 	case !res.Version.Same(d.out.version):
 		return d.startOver(res)
 	}
-	d.notifyResumed(d.out.bytes, "")
+	d.notifyResumed()
 	switch res.From {
 	case r.From:
 		return res, nil
@@ -87,11 +87,10 @@ func (d *download) first() (*Response, error) {
 
 // startOver begins from scratch with res or, if it is nil, with a new response.
 func (d *download) startOver(res *Response) (_ *Response, err error) {
-	if d.earlier > 0 {
-		d.notifyResumed(0, "the resource has changed since the earlier run")
-	} else if d.reason != "" {
-		d.notifyResumed(0, d.reason)
+	if d.found.Bytes > 0 {
+		d.found = Resumption{Reason: "the resource has changed since the earlier run"}
 	}
+	d.notifyResumed()
 	if res != nil && res.From != 0 {
 		_ = res.Body.Close()
 		res = nil
@@ -115,12 +114,13 @@ func (d *download) beginWith(res *Response) (*Response, error) {
 	return res, nil
 }
 
-// notifyResumed calls Resumed once.
-func (d *download) notifyResumed(bytes int64, reason string) {
-	if (d.earlier > 0 || d.reason != "") && d.o.Resumed != nil {
-		d.o.Resumed(Resumption{Bytes: bytes, Size: d.out.version.Size, Reason: reason})
+// notifyResumed calls Resumed once, if an earlier process has left bytes.
+func (d *download) notifyResumed() {
+	if d.found != (Resumption{}) && d.o.Resumed != nil {
+		d.found.Size = d.out.version.Size
+		d.o.Resumed(d.found)
 	}
-	d.earlier, d.reason = 0, ""
+	d.found = Resumption{}
 }
 
 // ranges writes the first response, and pieces from parallel requests.

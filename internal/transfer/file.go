@@ -29,8 +29,7 @@ type File struct {
 	out                 output
 	state               *record.Log // nil if no later process can resume
 	resumed             int64       // bytes kept from an earlier process
-	earlier             int64       // kept bytes that Resumed has not been called for
-	reason              string      // why the bytes of an earlier process are not kept; "" if they are, or if no earlier process left any
+	found               Resumption  // of an earlier process, if Resumed has not been called yet
 	complete            *Result     // nil until all bytes are written and verified
 }
 
@@ -68,16 +67,20 @@ func (f *File) open() (err error) {
 	if f.staging, err = f.dir.stage(f.partName); err != nil {
 		return err
 	}
-	root := f.staging.root
 	f.out.progress, f.out.want = f.o.Progress, f.o.Want
 	f.out.begin(Version{Size: -1}, "")
 	if err = f.makePart(); !errors.Is(err, fs.ErrExist) {
 		return err
 	}
+	root := f.staging.root
 	if f.resumable() { // an earlier process has left it
-		if f.out.part, err = private.Open(root, f.partName, os.O_RDWR, private.File); err == nil {
-			return f.openState()
+		part, err := private.Open(root, f.partName, os.O_RDWR, private.File)
+		state, unread := private.Open(root, f.stateName, os.O_RDWR, private.File)
+		if err == nil && unread == nil {
+			f.out.part, f.state = part, record.NewLog(state, maxState)
+			return f.loadState()
 		}
+		_, _ = part.Close(), state.Close() // of nil fails
 	}
 	_, _ = root.Remove(f.partName), root.Remove(f.stateName)
 	return f.makePart()
@@ -91,20 +94,6 @@ func (f *File) makePart() (err error) {
 	}
 	f.out.part, err = f.staging.root.OpenFile(f.partName, os.O_RDWR|os.O_CREATE|os.O_EXCL|private.AtOnce, perm)
 	return err
-}
-
-// openState opens the state of a part that an earlier process has left, and keeps what is unchanged.
-func (f *File) openState() error {
-	root := f.staging.root
-	state, err := private.Open(root, f.stateName, os.O_RDWR, private.File)
-	if err == nil {
-		f.state = record.NewLog(state, maxState)
-		return f.loadState()
-	}
-	if err = root.Remove(f.stateName); errors.Is(err, fs.ErrNotExist) { // begin creates another
-		err = nil
-	}
-	return errors.Join(err, f.Rewind())
 }
 
 // resumable reports whether parts are left to, and taken from, other processes.
@@ -121,22 +110,22 @@ func (f *File) loadState() error {
 	switch {
 	case !bytes.Contains(text, []byte("\n")): // the earlier process was killed before it had recorded anything
 	case !ok || checksum.New(h.Algorithm) == nil:
-		f.reason = "the state of the earlier run is damaged, or of another version of perdure"
+		f.found.Reason = "the state of the earlier run is damaged, or of another version of perdure"
 	case err != nil || h.Inode != number:
-		f.reason = "the partial file is not that of the earlier run"
+		f.found.Reason = "the partial file is not that of the earlier run"
 	case h.Source != f.o.Source:
-		f.reason = "the partial file belongs to another source"
+		f.found.Reason = "the partial file belongs to another source"
 	default:
 		f.out.begin(h.Version, h.Algorithm)
 		if f.resumed, err = f.out.reread(pieces); err != nil {
 			return err
 		}
-		if f.earlier = f.resumed; f.resumed > 0 {
+		if f.found.Bytes = f.resumed; f.resumed > 0 {
 			f.out.record = f.state.Append
 			return nil
 		}
 		if len(pieces) > 0 { // else it was killed before it had recorded a piece
-			f.reason = "all bytes of the earlier run have changed"
+			f.found.Reason = "all bytes of the earlier run have changed"
 		}
 	}
 	return f.Rewind()
@@ -188,8 +177,7 @@ func (f *File) Fetch(ctx context.Context, g Getter) error {
 	const maxRestarts = 2
 	for restarts := 0; ; restarts++ {
 		err := fetch(ctx, f, g)
-		again := errors.Is(err, ErrChanged) || errors.Is(err, checksum.ErrMismatch)
-		if !again {
+		if !errors.Is(err, ErrChanged) && !errors.Is(err, checksum.ErrMismatch) {
 			return err
 		}
 		if failed := f.Rewind(); failed != nil {
@@ -279,10 +267,8 @@ func (f *File) checkReplaced(from string, verified fs.FileInfo) error {
 	if err := checkSame(f.dir.root, from, verified); err != nil {
 		return err
 	}
-	if t := f.dir.tree; t != nil {
-		if err := t.checkMoved(f.dir); err != nil {
-			return err
-		}
+	if err := f.dir.checkMoved(); err != nil {
+		return err
 	}
 	now, err := f.dir.root.Lstat(f.name)
 	if err == nil && (!now.Mode().IsRegular() || f.old != nil && !os.SameFile(f.old, now)) {
@@ -330,9 +316,7 @@ func (f *File) Close() {
 
 // release closes everything, and removes the part and its state if remove is set.
 func (f *File) release(remove bool) {
-	if f.out.part != nil {
-		_ = f.out.part.Close()
-	}
+	_ = f.out.part.Close() // of nil fails
 	if remove && f.staging != nil && f.partName != "" {
 		_ = f.staging.root.Remove(f.partName)
 	}

@@ -156,24 +156,20 @@ func (t *Tree) subdirectory() (name string) {
 }
 
 // checkMoved returns an error unless d is still the directory at its path: no part of the path has become a link.
-func (t *Tree) checkMoved(d *dir) error {
-	if d.rel == "." {
+func (d *dir) checkMoved() error {
+	if d.tree == nil || d.rel == "." {
 		return nil
 	}
-	now, err := t.walk(d.rel, false)
+	now, err := d.tree.walk(d.rel, false)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = now.Close() }()
-	a, errA := d.root.Stat(".")
-	b, errB := now.Stat(".")
-	if err := errors.Join(errA, errB); err != nil {
-		return err
+	opened, err := d.root.Stat(".")
+	if err == nil {
+		err = checkSame(now, ".", opened)
 	}
-	if !os.SameFile(a, b) {
-		return &fs.PathError{Op: "write", Path: d.path, Err: errReplaced}
-	}
-	return nil
+	return err
 }
 
 // Close closes the tree. Resumable bytes stay unless complete is set.
