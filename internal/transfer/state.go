@@ -31,8 +31,8 @@ type piece struct {
 	CRC uint64 `json:"crc"`
 }
 
-// parseState parses the content of a state file: what a part is of, and which of its ranges are written. Of two records
-// with the same From the later one is longer. Truncated and altered records are ignored; ok is false if that is the first
+// parseState parses the content of a state file: what a part is of, and which of its ranges are written, in order and
+// without overlaps. Of two records with the same From the later one is longer. Truncated and altered records are ignored; ok is false if that is the first
 // one, or if it has another format.
 func parseState(text []byte) (h head, pieces []piece, ok bool) {
 	first := bytes.IndexByte(text, '\n') + 1
@@ -46,19 +46,12 @@ func parseState(text []byte) (h head, pieces []piece, ok bool) {
 			longest[p.From] = p
 		}
 	}
-	return h, disjoint(longest), true
-}
-
-// disjoint returns the pieces in order, without overlaps.
-func disjoint(longest map[int64]piece) []piece {
-	pieces := sorted(longest)
-	kept := pieces[:0]
-	for _, p := range pieces {
-		if len(kept) == 0 || p.From >= kept[len(kept)-1].To {
-			kept = append(kept, p)
+	for _, p := range sorted(longest) {
+		if len(pieces) == 0 || p.From >= pieces[len(pieces)-1].To {
+			pieces = append(pieces, p)
 		}
 	}
-	return kept
+	return h, pieces, true
 }
 
 // sorted returns the pieces in order.
