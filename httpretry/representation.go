@@ -59,8 +59,8 @@ func isFull(status int) bool {
 
 // readRange reads the range of a 206.
 func (rep *representation) readRange(res *http.Response) (ok bool) {
-	r, ok := byterange.Parse(res.Header.Get("Content-Range"))
-	if !ok || r.Unsatisfied || res.ContentLength >= 0 && res.ContentLength != r.Length() {
+	r, ok := byterange.Of(res)
+	if !ok {
 		return false
 	}
 	rep.from, rep.end, rep.total = r.First, r.Last+1, r.Total
@@ -87,15 +87,11 @@ func (rep *representation) request(req *http.Request, next int64) *http.Request 
 		return req
 	}
 	req = req.Clone(req.Context())
-	h := req.Header
-	h.Del("If-None-Match") // these would ask whether to send a body at all
-	h.Del("If-Modified-Since")
-	last := ""
+	end := int64(-1)
 	if !rep.full {
-		last = fmt.Sprint(rep.end - 1)
+		end = rep.end
 	}
-	h.Set("Range", fmt.Sprintf("bytes=%d-%s", next, last))
-	h.Set("If-Range", rep.validator())
+	byterange.Request(req.Header, next, end, rep.validator())
 	return req
 }
 
@@ -119,11 +115,9 @@ func (rep *representation) accept(res *http.Response, next int64) (skip, stop in
 
 // acceptPart is accept for a 206.
 func (rep *representation) acceptPart(res *http.Response, next int64) (skip, stop int64, err error) {
-	r, ok := byterange.Parse(res.Header.Get("Content-Range"))
+	r, ok := byterange.Of(res)
 	switch {
-	case !ok || r.Unsatisfied || r.First > next || r.Last < next:
-		return 0, 0, ErrWrongRange
-	case res.ContentLength >= 0 && res.ContentLength != r.Length():
+	case !ok || r.First > next || r.Last < next:
 		return 0, 0, ErrWrongRange
 	case rep.total >= 0 && r.Total >= 0 && r.Total != rep.total:
 		return 0, 0, ErrChanged

@@ -3,7 +3,6 @@ package download
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -97,19 +96,14 @@ func (g *getter) request(ctx context.Context, r transfer.Range, of *transfer.Ver
 	req.Header.Set("Accept-Encoding", "identity")
 	req.Header.Del("Range")
 	req.Header.Del("If-Range")
-	switch {
-	case g.whole.Load() || r.From == 0 && r.To < 0:
+	if g.whole.Load() || r.From == 0 && r.To < 0 {
 		return req
-	case r.To < 0:
-		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", r.From))
-	default:
-		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", r.From, r.To-1))
 	}
+	validator := ""
 	if of != nil && of.Resumable() {
-		req.Header.Del("If-None-Match") // these would ask whether to send a body at all
-		req.Header.Del("If-Modified-Since")
-		req.Header.Set("If-Range", of.ETag+of.LastModified) // one of them is empty
+		validator = of.ETag + of.LastModified // one of them is empty
 	}
+	byterange.Request(req.Header, r.From, r.To, validator)
 	return req
 }
 
@@ -167,8 +161,8 @@ func versionOf(res *http.Response, size int64) transfer.Version {
 // partOf checks that a 206 has the range r and, if of is not nil, its version. The error is [httpretry.ErrWrongRange] or
 // [ErrChanged].
 func partOf(res *http.Response, r transfer.Range, of *transfer.Version) (v transfer.Version, err error) {
-	got, ok := byterange.Parse(res.Header.Get("Content-Range"))
-	if !ok || got.Unsatisfied || got.First != r.From || res.ContentLength >= 0 && res.ContentLength != got.Length() {
+	got, ok := byterange.Of(res)
+	if !ok || got.First != r.From {
 		return v, httpretry.ErrWrongRange
 	}
 	size := got.Total

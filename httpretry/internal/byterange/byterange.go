@@ -1,8 +1,10 @@
-// Package byterange reads the Content-Range header (RFC 9110, section 14.4).
+// Package byterange writes the Range header (RFC 9110, section 14.2) and reads the Content-Range header (section 14.4).
 package byterange
 
 import (
+	"fmt"
 	"math"
+	"net/http"
 	"strings"
 )
 
@@ -15,6 +17,27 @@ type Range struct {
 	First, Last int64 // offsets of the first and of the last byte; meaningless if Unsatisfied
 	Total       int64 // length of the whole representation, or Unknown
 	Unsatisfied bool
+}
+
+// Request makes h, of a request, ask for the bytes from first up to, but not including, end, or to the last one if end is -1:
+// those of the representation with that validator, unless it is "".
+func Request(h http.Header, first, end int64, validator string) {
+	last := ""
+	if end >= 0 {
+		last = fmt.Sprint(end - 1)
+	}
+	h.Set("Range", fmt.Sprintf("bytes=%d-%s", first, last))
+	if validator != "" {
+		h.Del("If-None-Match") // these would ask whether to send a body at all
+		h.Del("If-Modified-Since")
+		h.Set("If-Range", validator)
+	}
+}
+
+// Of returns the range of a 206. It is not ok if the response has none, or a length of another one.
+func Of(res *http.Response) (r Range, ok bool) {
+	r, ok = Parse(res.Header.Get("Content-Range"))
+	return r, ok && !r.Unsatisfied && (res.ContentLength < 0 || res.ContentLength == r.Length())
 }
 
 // Parse reads the value of a Content-Range header. It accepts the grammar only: the unit bytes in any case, one space,
