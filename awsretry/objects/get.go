@@ -44,8 +44,12 @@ func (s *Store) Get(ctx context.Context, bucket, key string, w io.Writer, o GetO
 		return Object{}, err
 	}
 	defer func() { _ = r.Close() }()
-	m := &meter{w: w, total: r.object.Size, progress: o.Progress}
-	_, err = io.CopyBuffer(m, r, bufferFor(r.object.Size))
+	size := r.object.Size
+	buffer := int64(bufferSize)
+	if size >= 0 { // small objects come in great numbers
+		buffer = min(size+1, bufferSize)
+	}
+	_, err = io.CopyBuffer(io.MultiWriter(w, &meter{total: size, progress: o.Progress}), r, make([]byte, buffer))
 	if _, ours := errors.AsType[*Error](err); err != nil && !ours {
 		err = wrap("get", bucket, key, err)
 	}
@@ -79,31 +83,20 @@ func (s *Store) GetFile(ctx context.Context, bucket, key, path string, o GetOpti
 
 // A meter counts the bytes that are written.
 type meter struct {
-	w           io.Writer
 	done, total int64
 	progress    func(done, total int64)
 }
 
 func (m *meter) Write(p []byte) (int, error) {
-	n, err := m.w.Write(p)
-	m.done += int64(n)
+	m.done += int64(len(p))
 	if m.progress != nil {
 		m.progress(m.done, m.total)
 	}
-	return n, err
+	return len(p), nil
 }
 
 // bufferSize is the size of one read in bytes.
 const bufferSize = 256 << 10
-
-// bufferFor returns a buffer for an object of that size, -1 if it is unknown. Small objects come in great numbers and
-// get small buffers.
-func bufferFor(size int64) []byte {
-	if size < 0 {
-		size = bufferSize
-	}
-	return make([]byte, min(size+1, bufferSize))
-}
 
 // A getter requests ranges of one object, for the transfer engine, which verifies the bytes: see [getters.S3]. It is
 // safe for concurrent use.
