@@ -22,8 +22,9 @@ import (
 // has, two failures or the first throttled response: a process that is new or makes few
 // calls would send more retries than the service can bear before it had seen five. An
 // overload is a throttled response, an attempt that timed out, or an attempt without a
-// timeout that has run for an eighth of the time that its caller would wait; this one
-// counts twice.
+// timeout that has run for an eighth of the time that its caller would wait, at most 3.75 s,
+// and for eight times as long as usual; this one counts twice. In a gate that has seen no
+// success such an attempt limits nothing, since so long may be usual.
 //
 // While the gate is limited, each call needs a credit. A success returns the call's
 // credit, and a fast success returns two. At intervals one call is admitted without a
@@ -174,11 +175,11 @@ func (r result) behindGate() result {
 
 // gateDone reports the result of the call of p to the gate.
 func (b *Breaker) gateDone(ctx context.Context, c *cell.Cell, p Permit, r result) {
-	if !b.gate.watches.stop(uint32(p.kind >> watchShift)) {
-		return // already reported, as late
+	late := !b.gate.watches.stop(uint32(p.kind >> watchShift))
+	now, got := b.now(), p.gatePermit()
+	if late && (r.outcome() != gate.Success || !b.gateOf(c).Learns(got)) {
+		return // it was reported as late
 	}
-	now := b.now()
-	got := p.gatePermit()
 	if p.start != 0 {
 		got.Start = now - (b.elapsed() - p.start)
 	}

@@ -80,6 +80,60 @@ func TestAServiceThatNeverRespondsLimitsAGate(t *testing.T) {
 	})
 }
 
+// A service whose calls take long from the first on is healthy. Each call was late to a gate that
+// was new, its success was not recorded, and so the gate was limited for ever: with FailFast most
+// calls were refused, though all that were made succeeded.
+func TestCallsThatTakeLongAreNoTrouble(t *testing.T) {
+	for _, mode := range []GateMode{Wait, FailFast} {
+		for _, took := range []time.Duration{4 * time.Second, 10 * time.Second, 20 * time.Minute} {
+			for _, callers := range []int{1, 2, 6} {
+				synctest.Test(t, func(t *testing.T) {
+					b := New("s", quiet(Config{Gate: mode}))
+					var all sync.WaitGroup
+					for range callers {
+						all.Go(func() {
+							for range 12 {
+								if err := b.Do(t.Context(), func(ctx context.Context) error { pause(ctx, took); return nil }); err != nil {
+									t.Errorf("%v, %d callers of %v: %v", mode, callers, took, err)
+								}
+							}
+						})
+					}
+					all.Wait()
+					if m := b.Metrics(); m.Trips > 0 {
+						t.Errorf("%v, %d callers of %v: limited %d times, because of %v", mode, callers, took, m.Trips, m.Reason)
+					}
+				})
+			}
+		}
+	}
+}
+
+// A process that has seen a few short calls learns that others take long: the limit ends
+// when one has succeeded.
+func TestAColdGateLearnsThatCallsTakeLong(t *testing.T) {
+	for _, mode := range []GateMode{Wait, FailFast} {
+		synctest.Test(t, func(t *testing.T) {
+			b := New("s", quiet(Config{Gate: mode}))
+			call := func(took time.Duration) {
+				t.Helper()
+				if err := b.Do(t.Context(), func(ctx context.Context) error { pause(ctx, took); return nil }); err != nil {
+					t.Error(err)
+				}
+			}
+			for range 3 {
+				call(20 * time.Millisecond)
+			}
+			for range 12 {
+				call(10 * time.Second)
+			}
+			if m := b.Metrics(); m.Limited || m.Trips > 1 {
+				t.Errorf("%v: limited %d times, and the breaker is %v because of %v", mode, m.Trips, m.State, m.Reason)
+			}
+		})
+	}
+}
+
 // Workers that call again when they have a response make the demand themselves:
 // while a service is down they make no demand. A pool used to stay at a fraction of what it
 // does in health, eight workers for 45 s after 5 s of an outage.

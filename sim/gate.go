@@ -192,7 +192,7 @@ func (m *model) ended(o *operation, a outcome) {
 	if a == timedOut && o.pass.Start == 0 {
 		o.pass.Start = m.gateNow() - int64(m.clients.config.Policy.AttemptTimeout)
 	}
-	if !o.late {
+	if !o.late || a == succeeded && g.Learns(o.pass) {
 		m.done(o, gateOutcome(a))
 	}
 	o.late = false

@@ -49,6 +49,7 @@ const (
 	raising   = 250 * time.Millisecond // about the time between two raises
 	spared    = 9                      // raises without effect: by then successes have been fast for two seconds
 	lowered   = 3                      // raises that a slow result takes back
+	never     = 1 << 62                // a time that is not over
 )
 
 // Words are the state of a gate. The zero Words are in health, and attempts are timed until
@@ -120,7 +121,7 @@ const (
 	Throttled                // the service asked for fewer calls
 	TimedOut                 // the timeout of the attempt ended it
 	Cut                      // the deadline of the attempt's caller ended it
-	Late                     // the attempt is still running after the time of [Gate.LateAfter]; its end must not be recorded
+	Late                     // the attempt is still running after the time of [Gate.LateAfter]; its end must not be recorded, but for that of [Gate.Learns]
 )
 
 // A Change is what an outcome did to a gate.
@@ -269,9 +270,20 @@ func (g Gate) LateAfter(patience time.Duration) time.Duration {
 
 // LateAfter returns the time after which an attempt without a timeout is [Late]: an eighth of
 // its caller's patience, of which at most [Patience] counts, and at least eight times the
-// usual time.
+// usual time; never, if attempts usually take longer than a gate can know.
 func LateAfter(patience, usual time.Duration) time.Duration {
+	if usual >= maxBase {
+		return never
+	}
 	return max(min(patience, Patience)/8, 8*usual)
+}
+
+// Learns reports whether the success of the attempt of p must be recorded although the attempt was
+// [Late]: a cold gate does not know yet how long an attempt takes. If the gate has been limited or
+// lifted since, the attempt may have ended a queue.
+func (g Gate) Learns(p Permit) bool {
+	s := g.load(0)
+	return s.cold() && s.generation == p.Generation
 }
 
 // Limited reports whether the gate is limited.

@@ -129,8 +129,8 @@ func (s *state) whileHealthy(p Permit, r verdict, now int64) Change {
 	case Failure:
 		s.run = min(s.run+1, maxRow)
 	case Throttled:
-		if r.timed && r.took > tick && p.Start < s.since {
-			s.over = max(s.over, 1) // a fast success ended meanwhile: not the whole service is overloaded
+		if s.doubtful(p, r) {
+			s.over = max(s.over, 1)
 			return Unchanged
 		}
 		n := 1
@@ -150,6 +150,13 @@ func (s *state) whileHealthy(p Permit, r verdict, now int64) Change {
 	}
 	s.limit(r.slow, now)
 	return Limited
+}
+
+// doubtful reports whether the overload r of a gate in health says only that attempts must be
+// timed: so long may be usual, or a fast success ended meanwhile, so that not the whole service
+// is overloaded.
+func (s *state) doubtful(p Permit, r verdict) bool {
+	return r.late && s.base == 0 || r.timed && r.took > tick && p.Start < s.since
 }
 
 // succeeded records a success of a gate in health. Of attempts that were timed together the

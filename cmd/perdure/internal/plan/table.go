@@ -57,7 +57,7 @@ func (p *Plan) gate() string {
 	if t := p.Policy.AttemptTimeout; t > 0 {
 		return text + fmt.Sprintf("         an attempt that times out after %s counts as an overload\n", short(t))
 	}
-	return text + fmt.Sprintf("         an attempt that takes %s counts as an overload; an attempt_timeout notices it sooner\n", short(gate.LateAfter(p.GateWait, 0)))
+	return text + fmt.Sprintf("         an attempt that takes %s, and eight times as long as usual, counts as an overload; an attempt_timeout notices it sooner\n", short(gate.LateAfter(p.GateWait, 0)))
 }
 
 // warnings returns two lines for each warning.
