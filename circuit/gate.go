@@ -36,10 +36,10 @@ import (
 // With a gate, FailureThreshold must be 5 or 0, and the other settings of opening and
 // closing have no effect, except the window: its ratios limit the gate. Trip, Isolate and
 // Reset do the same as without a gate. A Retry-After delays only the caller that received
-// it, unless the breaker is Open: then no call is admitted until the longest Retry-After
-// is over, and then one probe. A call without a deadline waits for at most 30 s. Set a
-// Budget too: each of many small processes that share nothing sees too few results to
-// limit its gate.
+// it, unless the breaker is Open after two failures in a row or more: then no call is
+// admitted until the longest Retry-After is over, and then one probe. A call without a
+// deadline waits for at most 30 s. Set a Budget too: each of many small processes that share
+// nothing sees too few results to limit its gate.
 type GateMode uint8
 
 // The modes of a gate.
@@ -66,7 +66,10 @@ func gateModes() []string { return []string{"off", "wait", "fail_fast"} }
 func (b *Breaker) gateOf(c *cell.Cell) gate.Gate {
 	g := gate.Gate{Words: (*gate.Words)(c.Gate[:3]), FailFast: b.config.Gate == FailFast}
 	if g.Shut() {
-		g.Rare, g.NotBefore = b.store.ProbedElsewhere(b.key), b.gateNotBefore(c)
+		g.Rare = b.store.ProbedElsewhere(b.key)
+	}
+	if g.Heeds() {
+		g.NotBefore = b.gateNotBefore(c)
 	}
 	return g
 }

@@ -93,6 +93,35 @@ func TestARetryAfterAtAGate(t *testing.T) {
 	}
 }
 
+// The first throttled response limits a gate that has seen no success, but it may concern one tenant
+// or path: its Retry-After delays no other call. That of the second does.
+func TestOneRetryAfterDelaysNoOtherCallAtAColdGate(t *testing.T) {
+	for n, want := range map[int]time.Duration{1: 0, 2: 10 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			b := New("s", quiet(Config{Gate: Wait}))
+			var permits []Permit
+			for range n {
+				p, err := b.Acquire()
+				if err != nil {
+					t.Fatal(err)
+				}
+				permits = append(permits, p)
+			}
+			start := time.Now()
+			for _, p := range permits {
+				p.Throttled(10 * time.Second)
+			}
+			if m := b.Metrics(); !m.Limited || m.State != Open || m.NotBefore.IsZero() != (want == 0) {
+				t.Errorf("after %d throttled responses the breaker is %v, not before %v", n, m.State, m.NotBefore)
+			}
+			err := b.Do(t.Context(), func(context.Context) error { return nil })
+			if waited := time.Since(start); err != nil || waited < want || waited > want+2500*time.Millisecond {
+				t.Errorf("after %d throttled responses the next call ends with %v after %v, want %v", n, err, waited, want)
+			}
+		})
+	}
+}
+
 // A call that would wait for a Retry-After beyond its deadline is refused at once; others
 // wait.
 func TestWhoWaitsForARetryAfterAtAGate(t *testing.T) {

@@ -45,7 +45,9 @@ func newGates(c Clients, old []gated) []gated {
 // view returns the gate with its not-before instant.
 func (g *gated) view() gate.Gate {
 	view := g.Gate
-	view.NotBefore = *g.until
+	if g.Heeds() {
+		view.NotBefore = *g.until
+	}
 	return view
 }
 

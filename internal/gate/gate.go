@@ -49,6 +49,7 @@ const (
 	raising   = 250 * time.Millisecond // about the time between two raises
 	spared    = 9                      // raises without effect: by then successes have been fast for two seconds
 	lowered   = 3                      // raises that a slow result takes back
+	heeded    = 2                      // failures in a row from which on the Retry-After of one delays all callers
 	never     = 1 << 62                // a time that is not over
 )
 
@@ -79,7 +80,7 @@ type Gate struct {
 	// this host are due a quarter as often.
 	Rare bool
 	// NotBefore is the latest instant before which the service asked not to be called; 0 means
-	// none. While the gate is shut, no attempt is admitted before NotBefore, and then one
+	// none. Set it if [Gate.Heeds]: then no attempt is admitted before NotBefore, and then one
 	// probe.
 	NotBefore int64
 	// FailFast is true if callers do not wait. So there is no backlog that a pace would have
@@ -295,6 +296,10 @@ func (g Gate) Shut() bool {
 	s := state{warm: int(first >> warmShift & warmMask)}
 	return first&limitedBit != 0 && int(first>>runShift&maxRow) >= s.row()
 }
+
+// Heeds reports whether [Gate.NotBefore] delays all callers: one response alone may concern one of
+// them only.
+func (g Gate) Heeds() bool { return g.Shut() && g.Failures() >= heeded }
 
 // Failures returns how many of the last results in a row were failures of any kind, at most 15.
 func (g Gate) Failures() int { return int(g.Words[0].Load() >> runShift & maxRow) }
