@@ -136,18 +136,14 @@ func Replace(root *os.Root, draft, name string, text []byte, perm fs.FileMode, s
 }
 
 // OpenPath opens the regular file at path, which must belong to this user and have no other name, for reading and
-// writing. With create set, it makes a missing one.
-func OpenPath(path string, create bool) (*os.File, error) {
+// writing. With [os.O_CREATE] in flags, it makes a missing one.
+func OpenPath(path string, flags int) (*os.File, error) {
 	root, err := OpenRoot(filepath.Dir(path))
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = root.Close() }()
-	flags := os.O_RDWR
-	if create {
-		flags |= os.O_CREATE
-	}
-	f, err := Open(root, filepath.Base(path), flags, Alone)
+	f, err := Open(root, filepath.Base(path), flags|os.O_RDWR, Alone)
 	if errors.Is(err, ErrForeign) || errors.Is(err, ErrReplaced) {
 		err = &fs.PathError{Op: "open", Path: path, Err: ErrForeign}
 	}

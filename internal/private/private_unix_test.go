@@ -191,7 +191,7 @@ func TestManyCreateAFile(t *testing.T) {
 		var all sync.WaitGroup
 		for range 4 {
 			all.Go(func() {
-				f, err := private.OpenPath(path, true)
+				f, err := private.OpenPath(path, os.O_CREATE)
 				if err != nil {
 					t.Error(err)
 					return

@@ -73,7 +73,7 @@ func (j *Journal) Bytes() (n int64) {
 // of this user, stays unchanged and is an error. A journal of another version records no upload.
 func Open(path string) (*Journal, error) {
 	j := &Journal{path: path, Parts: make(map[int]Part)}
-	err := j.open(false)
+	err := j.open(0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return j, nil
 	}
@@ -87,9 +87,9 @@ func Open(path string) (*Journal, error) {
 	return j, nil
 }
 
-// open opens the file, or creates it.
-func (j *Journal) open(create bool) error {
-	file, err := private.OpenPath(j.path, create)
+// open opens the file, or creates it with os.O_CREATE in flags.
+func (j *Journal) open(flags int) error {
+	file, err := private.OpenPath(j.path, flags)
 	if err == nil {
 		j.log = record.NewLog(file, limit)
 	}
@@ -155,7 +155,7 @@ func (j *Journal) Begin(head Head) error {
 	j.Head, j.Reason = head, ""
 	clear(j.Parts)
 	if j.log == nil {
-		if err := j.open(true); err != nil {
+		if err := j.open(os.O_CREATE); err != nil {
 			return fmt.Errorf("state: %w", err)
 		}
 	}

@@ -88,7 +88,7 @@ func AddTo(ctx context.Context, path string, take func() (counted, shared []metr
 func lock(ctx context.Context, path string) (unlock func(), err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, lockTimeout, errBusy)
 	defer cancel()
-	f, err := private.OpenPath(path, true)
+	f, err := private.OpenPath(path, os.O_CREATE)
 	if err != nil {
 		return nil, err
 	}

@@ -53,7 +53,7 @@ func openRecords(place string) *records {
 	}
 	private.Prune(dir, time.Now().Add(-unused), ".jsonl")
 	r := &records{path: filepath.Join(dir, private.Name(place)+".jsonl"), known: make(map[string]row)}
-	if f, err := private.OpenPath(r.path, false); err == nil {
+	if f, err := private.OpenPath(r.path, 0); err == nil {
 		r.read(record.NewLog(f, maxRecords))
 		_ = f.Close()
 	}
@@ -87,7 +87,7 @@ func (r *records) add(next row) error {
 		if err := os.MkdirAll(filepath.Dir(r.path), 0o700); err != nil {
 			return err
 		}
-		if r.file, err = private.OpenPath(r.path, true); err != nil {
+		if r.file, err = private.OpenPath(r.path, os.O_CREATE); err != nil {
 			return err
 		}
 	}
