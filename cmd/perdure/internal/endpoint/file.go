@@ -149,7 +149,7 @@ func (f *File) Open(ctx context.Context) (*Input, error) {
 
 // Create creates the temporary file that replaces the file, or opens the device or pipe.
 func (f *File) Create(ctx context.Context, c *Copy) (Target, error) {
-	t := &fileTarget{copy: c}
+	t := &fileTarget{copy: c, path: f.Path}
 	o := t.options()
 	if from, ok := c.From.(*File); ok && from.OpenFile == nil {
 		if info, err := os.Stat(from.Path); err == nil {
@@ -158,16 +158,15 @@ func (f *File) Create(ctx context.Context, c *Copy) (Target, error) {
 	}
 	var err error
 	if f.CreateFile != nil {
-		t.path = f.Path
 		t.file, err = f.CreateFile(o)
-	} else {
-		var device *os.File
-		if device, err = OpenSink(ctx, f.Path); device != nil || err != nil {
-			return &sink{copy: c, file: device, ours: true}, err
-		}
-		t.path = Resolve(f.Path)
-		t.file, err = CreateFile(t.path, o)
+		return t, inPlace(c, t.path, err)
 	}
+	device, err := OpenSink(ctx, f.Path)
+	if device != nil || err != nil {
+		return &sink{copy: c, file: device, ours: true}, err
+	}
+	t.path = Resolve(f.Path)
+	t.file, err = CreateFile(t.path, o)
 	return t, inPlace(c, t.path, err)
 }
 
@@ -250,13 +249,7 @@ func (t *fileTarget) options() transfer.Options {
 	return transfer.Options{
 		Source: identity, Parallel: parallel, NoResume: c.Session.NoResume, Want: c.Want,
 		Progress: func(done, total int64) { t.size = total; c.progress(done, total) },
-		Resumed: func(r transfer.Resumption) {
-			if r.Bytes > 0 {
-				c.resuming(c.From, r.Bytes, r.Size)
-				return
-			}
-			c.restarted(r.Reason)
-		},
+		Resumed:  func(r transfer.Resumption) { c.resumed(c.From, r) },
 	}
 }
 

@@ -216,13 +216,10 @@ func (o *Object) Settle(ctx context.Context, from Endpoint) {
 
 // resumed notes what of an earlier upload is resumed, or why nothing is.
 func (p *put) resumed(r objects.Resumption) {
-	c := p.copy
-	if r.Bytes == 0 {
-		c.restarted(r.Reason)
-		return
+	p.copy.resumed(p.to, transfer.Resumption(r))
+	if r.Bytes > 0 {
+		p.copy.progress(r.Bytes, r.Size)
 	}
-	c.resuming(p.to, r.Bytes, r.Size)
-	c.progress(r.Bytes, r.Size)
 }
 
 // leave keeps the upload of a file for another run, unless that would fail, too.

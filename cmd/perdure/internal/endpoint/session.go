@@ -19,6 +19,7 @@ import (
 	"github.com/seed-0f2c7998/perdure/cmd/perdure/internal/wait"
 	"github.com/seed-0f2c7998/perdure/httpretry"
 	"github.com/seed-0f2c7998/perdure/internal/setting"
+	"github.com/seed-0f2c7998/perdure/internal/transfer"
 	"github.com/seed-0f2c7998/perdure/retry"
 )
 
@@ -239,12 +240,16 @@ func (s *Session) note(event, text string, attrs ...any) {
 	}
 }
 
-// resuming notes that bytes of an earlier run or attempt are resumed.
-func (c *Copy) resuming(with Endpoint, bytes, size int64) {
-	if c.Tries <= 1 {
-		c.Earlier = bytes
+// resumed notes that bytes of an earlier run or attempt are resumed, or why none are.
+func (c *Copy) resumed(with Endpoint, r transfer.Resumption) {
+	if r.Bytes == 0 {
+		c.restarted(r.Reason)
+		return
 	}
-	c.Session.note("continued", fmt.Sprintf("Resuming %s: %s already transferred", with, part(bytes, size)), "bytes", bytes, "total", size)
+	if c.Tries <= 1 {
+		c.Earlier = r.Bytes
+	}
+	c.Session.note("continued", fmt.Sprintf("Resuming %s: %s already transferred", with, part(r.Bytes, r.Size)), "bytes", r.Bytes, "total", r.Size)
 }
 
 // part returns how many bytes of a copy are done, for people.
