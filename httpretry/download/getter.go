@@ -165,20 +165,18 @@ func partOf(res *http.Response, r transfer.Range, of *transfer.Version) (v trans
 	if !ok || got.First != r.From {
 		return v, httpretry.ErrWrongRange
 	}
-	size := got.Total
-	if of == nil {
-		v = versionOf(res, size)
-	} else {
-		if size == byterange.Unknown {
-			size = of.Size
+	v = versionOf(res, got.Total)
+	if of != nil {
+		if got.Total == byterange.Unknown {
+			v.Size = of.Size
 		}
-		if err := isOf(versionOf(res, size), res.Header, of); err != nil {
+		if err := isOf(v, res.Header, of); err != nil {
 			return v, err
 		}
 		v = *of
 	}
 	if r.To < 0 {
-		r.To = size
+		r.To = v.Size
 	}
 	if got.Last+1 != r.To {
 		return v, httpretry.ErrWrongRange
