@@ -45,7 +45,7 @@ func fetch(ctx context.Context, f *File, g Getter) error {
 		return err
 	}
 	defer func() { _ = res.Body.Close() }()
-	d.missing = f.out.have.gaps(f.out.version.Size)
+	d.missing = f.out.missing()
 	if !f.out.version.Resumable() {
 		err = f.out.write(res.Body, Range{0, f.out.version.Size})
 	} else {
@@ -63,8 +63,8 @@ func (d *download) first() (*Response, error) {
 		return d.startOver(nil)
 	}
 	r := Range{max(d.out.version.Size-1, 0), d.out.version.Size} // if nothing is missing, the last byte checks the version
-	if gaps := d.out.have.gaps(d.out.version.Size); len(gaps) > 0 {
-		r = Range{gaps[0].From, -1}
+	if missing := d.out.missing(); len(missing) > 0 {
+		r = Range{missing[0].From, -1}
 	}
 	res, err := d.getter.Get(d.ctx, r, &d.out.version)
 	switch {
@@ -143,8 +143,7 @@ func (d *download) ranges(res *Response) error {
 	for range others {
 		writers.Go(func() { d.fail(d.fetchPieces()) })
 	}
-	_, err := d.copySequential(res.Body, res.From)
-	d.fail(err)
+	d.fail(d.copySequential(res.Body, res.From))
 	_ = res.Body.Close() // a Getter may delay all other requests until then
 	d.fail(d.fetchPieces())
 	writers.Wait()
@@ -155,20 +154,19 @@ func (d *download) ranges(res *Response) error {
 	return d.end()
 }
 
-// copySequential writes pieces from a body at offset at, until another goroutine has claimed the next piece. It
-// returns the body's offset then.
-func (d *download) copySequential(body io.Reader, at int64) (int64, error) {
+// copySequential writes pieces from a body at offset at, until another goroutine has claimed the next piece.
+func (d *download) copySequential(body io.Reader, at int64) error {
 	for d.ctx.Err() == nil {
 		r, ok := d.claim(func() (Range, bool) { return d.missing.first(at, d.o.Piece) })
 		if !ok {
-			break
+			return nil
 		}
 		if err := d.out.write(body, r); err != nil {
-			return at, err
+			return err
 		}
 		at = r.To
 	}
-	return at, nil
+	return nil
 }
 
 // fetchRest writes pieces that the source refused to send as ranges, from one response with the whole resource.
@@ -181,14 +179,17 @@ func (d *download) fetchRest() error {
 		return err
 	}
 	defer func() { _ = res.Body.Close() }()
-	for at := int64(0); err == nil && len(d.missing) > 0 && d.ctx.Err() == nil; {
-		next := d.missing[0].From
-		if _, err := io.CopyN(io.Discard, res.Body, next-at); err != nil {
+	at := int64(0)
+	for _, r := range d.missing {
+		if _, err := io.CopyN(io.Discard, res.Body, r.From-at); err != nil {
 			return errors.Join(io.ErrUnexpectedEOF, err)
 		}
-		at, err = d.copySequential(res.Body, next)
+		if err := d.out.write(res.Body, r); err != nil {
+			return err
+		}
+		at = r.To
 	}
-	return err
+	return nil
 }
 
 // fetchPieces requests pieces from the end until none is missing, or until the source sends a whole resource instead

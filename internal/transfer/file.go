@@ -230,13 +230,12 @@ func (f *File) install(size int64) error {
 	if f.old != nil {
 		err = errors.Join(err, part.Chmod(inherit(part, f.old)))
 	}
-	if err := errors.Join(err, part.Sync()); err != nil {
-		return err
-	}
+	err = errors.Join(err, part.Sync())
 	if !renamesOpen {
-		if err := part.Close(); err != nil {
-			return err
-		}
+		err = errors.Join(err, part.Close())
+	}
+	if err != nil {
+		return err
 	}
 	root, from := f.dir.root, filepath.Join(f.staging.name, f.partName)
 	if err := f.checkReplaced(from, verified); err != nil {
@@ -298,12 +297,12 @@ func (f *File) Kept() (path string, bytes int64) {
 	if f.staging == nil || f.out.record == nil || f.out.bytes == 0 {
 		return "", 0
 	}
-	path = filepath.Join(f.dir.path, f.staging.name, f.partName)
+	name := filepath.Join(f.staging.name, f.partName)
 	info, err := f.out.part.Stat()
-	if err != nil || checkSame(f.dir.root, filepath.Join(f.staging.name, f.partName), info) != nil {
+	if err != nil || checkSame(f.dir.root, name, info) != nil {
 		return "", 0
 	}
-	return path, f.out.bytes
+	return filepath.Join(f.dir.path, name), f.out.bytes
 }
 
 // Close closes the file, and removes bytes that no later process can resume.

@@ -109,7 +109,11 @@ func FuzzSet(f *testing.F) {
 					have[i] = true
 				}
 			case 1:
-				s = s.gaps(size)
+				rest := set{{0, size}}
+				for _, r := range s {
+					rest.cut(len(rest)-1, r)
+				}
+				s = rest
 				for i := range have {
 					have[i] = !have[i]
 				}

@@ -43,10 +43,10 @@ type output struct {
 	ordered   ordered
 
 	mu     sync.Mutex
-	have   set             // the written bytes; guarded by mu, as all that follows
-	pieces map[int64]piece // the recorded ones, by From
+	pieces map[int64]piece // what has been written, by From; guarded by mu, as all that follows
+	front  int64           // From of a piece up to whose beginning all bytes have been written
 	bytes  int64           // the number of written bytes
-	grew   chan struct{}   // receives a value after have has grown; nil while no follow runs
+	grew   chan struct{}   // receives a value after a piece has grown; nil while no follow runs
 }
 
 // An ordered computes the checksums that need the bytes in order.
@@ -66,7 +66,7 @@ func (o *output) begin(v Version, algorithm string) {
 		}
 	}
 	o.algorithm = cmp.Or(algorithm, "crc32c")
-	o.version, o.record, o.have, o.bytes, o.pieces = v, nil, nil, 0, make(map[int64]piece)
+	o.version, o.record, o.front, o.bytes, o.pieces = v, nil, 0, 0, make(map[int64]piece)
 	o.ordered = ordered{hashes: make(map[string]hash.Hash), inline: true}
 	for _, sum := range sums {
 		if !sum.IsZero() && (!sum.Combines() || sum.Name != o.algorithm) {
@@ -91,7 +91,6 @@ func (o *output) reread(pieces []piece) (int64, error) {
 			return 0, err
 		}
 		if n == p.To-p.From && checksum.CRC(h) == p.CRC {
-			o.have.add(p.Range)
 			o.pieces[p.From] = p
 			o.bytes += n
 		} else if o.ordered.at > p.From {
@@ -139,11 +138,10 @@ func (s *stretch) Write(p []byte) (int, error) {
 	if o.ordered.inline && o.ordered.at == s.at {
 		_, _ = o.ordered.Write(p)
 	}
-	from := s.at
 	s.at += int64(len(p))
 	o.mu.Lock()
-	o.have.add(Range{from, s.at})
-	o.bytes += s.at - from
+	o.pieces[s.from] = s.piece()
+	o.bytes += int64(len(p))
 	if o.progress != nil {
 		o.progress(o.bytes, o.version.Size)
 	}
@@ -160,20 +158,15 @@ func (s *stretch) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// end records the stretch as a piece.
+func (s *stretch) piece() piece { return piece{Range{s.from, s.at}, checksum.CRC(s.crc)} }
+
+// end records the stretch.
 func (s *stretch) end() error {
-	if s.at == s.recorded {
+	if s.o.record == nil || s.at == s.recorded {
 		return nil
 	}
-	p := piece{Range{s.from, s.at}, checksum.CRC(s.crc)}
 	s.recorded, s.when = s.at, time.Now()
-	s.o.mu.Lock()
-	defer s.o.mu.Unlock()
-	s.o.pieces[s.from] = p
-	if s.o.record == nil {
-		return nil
-	}
-	return wrapWrite(s.o.record(p))
+	return wrapWrite(s.o.record(s.piece()))
 }
 
 // write writes the bytes of body to r, or up to the end of body if r.To is -1. It is safe for concurrent use.
@@ -234,10 +227,22 @@ func (o *output) catchUp(ended func() error) error {
 func (o *output) contiguous() int64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.have) == 0 || o.have[0].From > 0 {
-		return 0
+	for {
+		end := o.pieces[o.front].To
+		if _, more := o.pieces[end]; !more || end <= o.front {
+			return max(end, o.front)
+		}
+		o.front = end
 	}
-	return o.have[0].To
+}
+
+// missing returns the bytes of the version that are not written.
+func (o *output) missing() (missing set) {
+	missing.add(Range{0, o.version.Size})
+	for _, p := range sorted(o.pieces) {
+		missing.cut(len(missing)-1, p.Range)
+	}
+	return missing
 }
 
 // verify compares all bytes with the checksum of their version and with the wanted one. It returns their checksum,
@@ -265,7 +270,6 @@ func (o *output) verify() (sum checksum.Sum, by string, err error) {
 
 // whole returns the CRC of all bytes, or an error if some are missing.
 func (o *output) whole() (checksum.Sum, error) {
-	_ = o.stream.end() // nothing is recorded
 	if size := o.version.Size; size >= 0 && o.bytes != size {
 		return checksum.Sum{}, fmt.Errorf("%w: received %d of %d bytes", io.ErrUnexpectedEOF, o.bytes, size)
 	}

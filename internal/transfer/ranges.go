@@ -30,15 +30,6 @@ func (s *set) cut(i int, r Range) {
 	*s = slices.Replace(*s, i, i+1, rest...)
 }
 
-// gaps returns the bytes from 0 to size that are not in the set, which has none beyond size.
-func (s set) gaps(size int64) (missing set) {
-	missing.add(Range{0, size})
-	for _, have := range s {
-		missing.cut(len(missing)-1, have)
-	}
-	return missing
-}
-
 // first removes and returns up to piece bytes that begin at from, if the set begins there.
 func (s *set) first(from, piece int64) (Range, bool) {
 	if len(*s) == 0 || (*s)[0].From != from {
