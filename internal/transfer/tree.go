@@ -6,7 +6,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -14,8 +13,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/private"
 )
 
-// maxIdle is how many unused directories of a tree stay open.
-const maxIdle = 32
+// maxOpen is how many directories of a tree may be open before the unused ones are closed.
+const maxOpen = 32
 
 // A Tree is a directory below which many files are written, never through a link. It is safe for concurrent use.
 type Tree struct {
@@ -25,7 +24,6 @@ type Tree struct {
 
 	mu   sync.Mutex
 	dirs map[string]*dir // open directories, by path below the tree; guarded by mu, as all that follows
-	idle []string        // unused ones, the least recently used first
 	left map[string]bool // directories with bytes left by this or an earlier process
 }
 
@@ -216,8 +214,6 @@ func (t *Tree) open(rel string, create bool) (*dir, error) {
 			d.sweep()
 		}
 		t.dirs[rel] = d
-	} else if d.users == 0 {
-		t.idle = slices.DeleteFunc(t.idle, func(name string) bool { return name == rel })
 	}
 	d.users++
 	return d, nil
@@ -227,13 +223,13 @@ func (t *Tree) open(rel string, create bool) (*dir, error) {
 func (t *Tree) release(d *dir) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if d.users--; d.users > 0 {
+	if d.users--; len(t.dirs) <= maxOpen {
 		return
 	}
-	t.idle = append(t.idle, d.rel)
-	if len(t.idle) > maxIdle {
-		t.drop(t.idle[0])
-		t.idle = t.idle[1:]
+	for rel, other := range t.dirs {
+		if other.users == 0 && other != d { // which the next file is likely to be in
+			t.drop(rel)
+		}
 	}
 }
 
