@@ -14,9 +14,6 @@ func capacity(f *os.File) int64 {
 	if err := syscall.Fstatfs(int(f.Fd()), &s); err != nil || s.Blocks == 0 {
 		return math.MaxInt64
 	}
-	blocks, size := uint64(s.Blocks), uint64(s.Bsize) //nolint:gosec,unconvert,nolintlint // their types differ between systems
-	if blocks > math.MaxInt64/size {
-		return math.MaxInt64
-	}
-	return int64(blocks * size) //nolint:gosec // as just checked
+	blocks, size := uint64(s.Blocks), uint64(s.Bsize)    //nolint:gosec,unconvert,nolintlint // their types differ between systems
+	return int64(min(blocks, math.MaxInt64/size) * size) //nolint:gosec // as limited
 }

@@ -60,62 +60,54 @@ func fetch(ctx context.Context, f *File, g Getter) error {
 // first requests the bytes from the first gap on: of the kept version, or else of the present one.
 func (d *download) first() (*Response, error) {
 	if d.out.bytes == 0 || !d.out.version.Resumable() {
-		return d.startOver(nil)
+		return d.startOver()
 	}
 	r := Range{max(d.out.version.Size-1, 0), d.out.version.Size} // if nothing is missing, the last byte checks the version
 	if missing := d.out.missing(); len(missing) > 0 {
 		r = Range{missing[0].From, -1}
 	}
 	res, err := d.getter.Get(d.ctx, r, &d.out.version)
-	switch {
-	case errors.Is(err, ErrChanged):
-		return d.startOver(nil)
-	case err != nil:
+	if errors.Is(err, ErrChanged) {
+		return d.startOver()
+	}
+	if err != nil {
 		return nil, err
-	case !res.Version.Same(d.out.version):
-		return d.startOver(res)
 	}
-	d.notifyResumed()
-	switch res.From {
-	case r.From:
+	same := res.Version.Same(d.out.version)
+	d.notifyResumed(same)
+	if same && res.From == r.From {
 		return res, nil
-	case 0: // the source does not support ranges: the kept bytes come again
-		return d.beginWith(res)
 	}
-	return nil, errors.Join(errWhole, res.Body.Close())
+	return d.beginWith(res) // without support for ranges the kept bytes come again
 }
 
-// startOver begins from scratch with res or, if it is nil, with a new response.
-func (d *download) startOver(res *Response) (_ *Response, err error) {
-	if d.found.Bytes > 0 {
-		d.found = Resumption{Reason: "the resource has changed since the earlier run"}
-	}
-	d.notifyResumed()
-	if res != nil && res.From != 0 {
-		_ = res.Body.Close()
-		res = nil
-	}
-	if res == nil {
-		if res, err = d.getter.Get(d.ctx, Range{0, -1}, nil); err != nil {
-			return nil, err
-		}
-	}
-	if res.From != 0 {
-		return nil, errors.Join(errWhole, res.Body.Close())
+// startOver requests the present version from scratch.
+func (d *download) startOver() (*Response, error) {
+	d.notifyResumed(false)
+	res, err := d.getter.Get(d.ctx, Range{0, -1}, nil)
+	if err != nil {
+		return nil, err
 	}
 	return d.beginWith(res)
 }
 
 // beginWith begins from scratch with the version of res, or closes res.
 func (d *download) beginWith(res *Response) (*Response, error) {
-	if err := d.begin(res.Version); err != nil {
-		return nil, errors.Join(wrapWrite(err), res.Body.Close())
+	err := errWhole
+	if res.From == 0 {
+		err = wrapWrite(d.begin(res.Version))
+	}
+	if err != nil {
+		return nil, errors.Join(err, res.Body.Close())
 	}
 	return res, nil
 }
 
-// notifyResumed calls Resumed once, if an earlier process has left bytes.
-func (d *download) notifyResumed() {
+// notifyResumed calls Resumed once, if an earlier process has left bytes, which are kept if the version is the same.
+func (d *download) notifyResumed(same bool) {
+	if d.found.Bytes > 0 && !same {
+		d.found = Resumption{Reason: "the resource has changed since the earlier run"}
+	}
 	if d.found != (Resumption{}) && d.o.Resumed != nil {
 		d.found.Size = d.out.version.Size
 		d.o.Resumed(d.found)
