@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
+	"sync/atomic"
 
 	"github.com/seed-0f2c7998/perdure/awsretry/internal/slots"
 	"github.com/seed-0f2c7998/perdure/internal/getters"
@@ -105,16 +105,13 @@ type getter struct {
 	bucket, key string
 	o           GetOptions
 	slots       *slots.Slots
-
-	mu     sync.Mutex
-	object Object // guarded by mu
+	object      atomic.Pointer[Object]
 }
 
 func (s *Store) getter(bucket, key string, o GetOptions) *getter {
-	return &getter{
-		store: s, bucket: bucket, key: key, o: o, slots: slots.New(s.parallel, s.parallel),
-		object: Object{Bucket: bucket, Key: key},
-	}
+	g := &getter{store: s, bucket: bucket, key: key, o: o, slots: slots.New(s.parallel, s.parallel)}
+	g.object.Store(&Object{Bucket: bucket, Key: key})
+	return g
 }
 
 // init offers the getter to this module's other packages: users do not see it.
@@ -133,11 +130,7 @@ func (g *getter) Source() string {
 
 // Object returns the description from the last response for the whole object, or else from the first response for a
 // range.
-func (g *getter) Object() Object {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.object
-}
+func (g *getter) Object() Object { return *g.object.Load() }
 
 // Get requests r of the version of, or the whole object if of is nil. It waits while too many responses are open. The
 // body resumes by itself. The error wraps [ErrChanged] if the object was replaced.
@@ -160,10 +153,8 @@ func (g *getter) Get(ctx context.Context, r transfer.Range, of *transfer.Version
 
 // keep stores the description of the object.
 func (g *getter) keep(o Object, whole bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if whole || g.object.ETag == "" {
-		g.object = o
+	if old := g.object.Load(); whole || old.ETag == "" {
+		g.object.CompareAndSwap(old, &o)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"github.com/seed-0f2c7998/perdure/httpretry"
@@ -30,10 +29,8 @@ type getter struct {
 	req    *http.Request
 	client *http.Client
 
-	whole atomic.Bool // the server has sent another range than requested
-
-	mu     sync.Mutex
-	header http.Header // of the first response of the current version; guarded by mu
+	whole  atomic.Bool                 // the server has sent another range than requested
+	header atomic.Pointer[http.Header] // of the first response of the current version
 }
 
 func newGetter(req *http.Request, client *http.Client) *getter {
@@ -54,9 +51,10 @@ func (g *getter) Source() string { return source(g.req.URL) }
 // Header returns the header of the first response with the current version of the resource, or nil before that. Do not
 // change it.
 func (g *getter) Header() http.Header {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.header
+	if h := g.header.Load(); h != nil {
+		return *h
+	}
+	return nil
 }
 
 // Get requests r, as a [transfer.Getter] does. A digest in the header that applies to the whole resource is the Checksum of
@@ -130,15 +128,16 @@ func (g *getter) read(res *http.Response, r transfer.Range, of *transfer.Version
 			return nil, ErrChanged
 		}
 	}
-	return nil, refusal(res)
+	if err := httpretry.GaveUp(res); err != nil {
+		return nil, err
+	}
+	return nil, &httpretry.StatusError{Method: http.MethodGet, URL: shown.URL(res.Request), Status: res.StatusCode}
 }
 
 // note keeps the header of res, if res is the first response of its version.
 func (g *getter) note(res *http.Response, first bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if first || g.header == nil {
-		g.header = res.Header
+	if old := g.header.Load(); first || old == nil {
+		g.header.CompareAndSwap(old, &res.Header)
 	}
 }
 
@@ -197,12 +196,4 @@ func isOf(v transfer.Version, h http.Header, of *transfer.Version) error {
 		return ErrChanged
 	}
 	return nil
-}
-
-// refusal returns the error of a response that is neither a 200 nor a 206.
-func refusal(res *http.Response) error {
-	if err := httpretry.GaveUp(res); err != nil {
-		return err
-	}
-	return &httpretry.StatusError{Method: http.MethodGet, URL: shown.URL(res.Request), Status: res.StatusCode}
 }
