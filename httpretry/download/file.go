@@ -12,6 +12,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -116,11 +117,7 @@ func (o Options) engine(req *http.Request) (transfer.Options, error) {
 	if o.Resumed != nil {
 		t.Resumed = func(r transfer.Resumption) { o.Resumed(Resumption(r)) }
 	}
-	if o.Checksum == "" {
-		return t, nil
-	}
-	var err error
-	if t.Want, err = checksum.Parse(o.Checksum); err != nil {
+	if err := t.Want.UnmarshalText([]byte(o.Checksum)); err != nil {
 		return t, setting.Bad("Checksum", o.Checksum, checksum.Want)
 	}
 	return t, nil
@@ -132,11 +129,7 @@ func source(u *url.URL) string {
 	address := *u
 	address.User, address.Fragment, address.RawFragment = nil, "", ""
 	query := address.Query()
-	for name := range query {
-		if isSignature(strings.ToLower(name)) {
-			query.Del(name)
-		}
-	}
+	maps.DeleteFunc(query, func(name string, _ []string) bool { return isSignature(strings.ToLower(name)) })
 	address.RawQuery = query.Encode()
 	sum := sha256.Sum256([]byte(address.String()))
 	return "sha256:" + hex.EncodeToString(sum[:])

@@ -125,21 +125,15 @@ func (d *dir) leftovers(yield func(*staging) bool) {
 
 // target returns the regular file of that name, which must be writable; nil if it does not exist.
 func (d *dir) target(name string) (fs.FileInfo, error) {
-	info, err := d.root.Lstat(name)
+	f, err := private.Open(d.root, name, os.O_WRONLY, regular)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil //nolint:nilnil // as documented
 	}
 	if err != nil {
-		return nil, err
+		return nil, asPathError(filepath.Join(d.path, name), err)
 	}
-	if err := regular(info); err != nil {
-		return nil, &fs.PathError{Op: "write", Path: filepath.Join(d.path, name), Err: err}
-	}
-	f, err := d.root.OpenFile(name, os.O_WRONLY|private.AtOnce, 0) // is it writable?
-	if err != nil {
-		return nil, err
-	}
-	return info, f.Close()
+	defer func() { _ = f.Close() }()
+	return f.Stat()
 }
 
 // ErrLink reports a symbolic link where it is not followed.

@@ -211,13 +211,30 @@ func (f *File) Commit() (Result, error) {
 	return *f.complete, nil
 }
 
-// finish verifies all bytes.
+// finish compares all bytes with the checksum of their version and with the wanted one. It may be called once, after the
+// last write.
 func (f *File) finish() error {
-	sum, by, err := f.out.verify()
-	if err == nil {
-		f.complete = &Result{Bytes: f.out.bytes, Checksum: sum, Verified: by, Resumed: f.resumed}
+	crc, err := f.out.whole()
+	if err != nil {
+		return err
 	}
-	return err
+	v, want, sum := f.out.version, f.o.Want, crc
+	by, err := v.Checksum.Verify(f.out.computed(v.Checksum, crc), v.Inconclusive)
+	switch {
+	case err != nil:
+		return err
+	case !want.IsZero():
+		sum, by = want, want.Kind()
+	case by == "size" && v.Size < 0:
+		by = ""
+	case by != "size" && v.Checksum.PartSize == 0:
+		sum = v.Checksum
+	}
+	if err := want.Want(f.out.computed(want, crc)); err != nil {
+		return err
+	}
+	f.complete = &Result{Bytes: f.out.bytes, Checksum: sum, Verified: by, Resumed: f.resumed}
+	return nil
 }
 
 // install renames the part.

@@ -245,29 +245,6 @@ func (o *output) missing() (missing set) {
 	return missing
 }
 
-// verify compares all bytes with the checksum of their version and with the wanted one. It returns their checksum,
-// and by which algorithm they were verified. It may be called once, after the last write.
-func (o *output) verify() (sum checksum.Sum, by string, err error) {
-	v := o.version
-	if sum, err = o.whole(); err != nil {
-		return sum, "", err
-	}
-	crc := sum
-	by, err = v.Checksum.Verify(o.computed(v.Checksum, crc), v.Inconclusive)
-	switch {
-	case err != nil:
-		return sum, "", err
-	case by == "size" && v.Size < 0:
-		by = ""
-	case by != "size" && v.Checksum.PartSize == 0:
-		sum = v.Checksum
-	}
-	if o.want.IsZero() {
-		return sum, by, nil
-	}
-	return o.want, o.want.Kind(), o.want.Want(o.computed(o.want, crc))
-}
-
 // whole returns the CRC of all bytes, or an error if some are missing.
 func (o *output) whole() (checksum.Sum, error) {
 	if size := o.version.Size; size >= 0 && o.bytes != size {
