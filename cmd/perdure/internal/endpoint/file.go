@@ -212,11 +212,12 @@ func Resolve(path string) string {
 	}
 	for range maxLinks {
 		next, err := os.Readlink(path)
-		if err != nil {
+		dir, failed := filepath.EvalSymlinks(filepath.Dir(path)) // whose parent is that of .. in next
+		if err != nil || failed != nil {
 			break
 		}
 		if !filepath.IsAbs(next) {
-			next = filepath.Join(filepath.Dir(path), next)
+			next = filepath.Join(dir, next)
 		}
 		path = next
 	}
