@@ -116,7 +116,7 @@ func (s *Store) getter(bucket, key string, o GetOptions) *getter {
 
 // init offers the getter to this module's other packages: users do not see it.
 func init() { //nolint:gochecknoinits // see package getters
-	getters.OfferS3(func(s *Store, bucket, key string, o GetOptions) getters.S3[Object] { return s.getter(bucket, key, o) })
+	getters.NewS3 = func(s *Store, bucket, key string, o GetOptions) getters.S3[Object] { return s.getter(bucket, key, o) }
 }
 
 // Parallel returns the number of ranges to request at a time: twice the number of slots, because a request that waits

@@ -27,7 +27,7 @@ import (
 )
 
 // getterOf is the function that the command uses.
-var getterOf = getters.TakeS3[*objects.Store, objects.GetOptions, objects.Object]()
+var getterOf = getters.NewS3.(func(store *objects.Store, bucket, key string, o objects.GetOptions) getters.S3[objects.Object])
 
 // into fetches the object of a Getter to the file k in dir.
 func into(ctx context.Context, dir string, g getters.S3[objects.Object], o transfer.Options) (transfer.Result, error) {

@@ -36,16 +36,7 @@ type S3[O any] interface {
 	Object() O
 }
 
-// A NewS3 returns the S3 of an object, where S is an *objects.Store and G an objects.GetOptions, of which only
-// VersionID and Tags are used.
-type NewS3[S, G, O any] func(store S, bucket, key string, o G) S3[O]
-
-var newS3 any //nolint:gochecknoglobals // set once, as package objects is initialized
-
-// OfferS3 is called by package objects when it is initialized.
-func OfferS3[S, G, O any](f NewS3[S, G, O]) { newS3 = f }
-
-// TakeS3 returns the function of package objects, for a package that imports it.
-func TakeS3[S, G, O any]() NewS3[S, G, O] {
-	return newS3.(NewS3[S, G, O]) //nolint:errcheck,forcetypeassert // else the program does not start
-}
+// NewS3 is the function that returns the S3 of an object: a
+// func(store *objects.Store, bucket, key string, o objects.GetOptions) S3[objects.Object]. It uses only VersionID and
+// Tags of o. Package objects, which imports this one, sets NewS3 when it is initialized.
+var NewS3 any //nolint:gochecknoglobals // a function

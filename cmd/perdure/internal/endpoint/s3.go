@@ -27,7 +27,8 @@ import (
 	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
-var newS3 = getters.TakeS3[*objects.Store, objects.GetOptions, objects.Object]() //nolint:gochecknoglobals // a function
+//nolint:errcheck,forcetypeassert,gochecknoglobals // as package objects sets it, or the program does not start
+var newS3 = getters.NewS3.(func(store *objects.Store, bucket, key string, o objects.GetOptions) getters.S3[objects.Object])
 
 // An Object is an object of a store, or the prefix of several objects.
 type Object struct {
