@@ -110,7 +110,8 @@ func (g *getter) read(res *http.Response, r transfer.Range, of *transfer.Version
 	switch res.StatusCode {
 	case http.StatusOK, http.StatusNonAuthoritativeInfo:
 		v := versionOf(res, res.ContentLength)
-		if endsWithConnection(res) && v.Checksum.IsZero() {
+		endsWithConnection := res.ContentLength < 0 && res.ProtoMajor == 1 && len(res.TransferEncoding) == 0
+		if endsWithConnection && v.Checksum.IsZero() {
 			return nil, ErrTruncatable
 		}
 		g.note(res, of == nil || !v.Same(*of))
@@ -139,11 +140,6 @@ func (g *getter) note(res *http.Response, first bool) {
 	if old := g.header.Load(); first || old == nil {
 		g.header.CompareAndSwap(old, &res.Header)
 	}
-}
-
-// endsWithConnection reports whether only the end of the connection marks the end of the body.
-func endsWithConnection(res *http.Response) bool {
-	return res.ContentLength < 0 && res.ProtoMajor == 1 && len(res.TransferEncoding) == 0
 }
 
 // versionOf returns the version of a response; size is the length of the version in bytes.

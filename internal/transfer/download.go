@@ -24,8 +24,7 @@ type download struct {
 
 	getter Getter
 	ctx    context.Context //nolint:containedctx // of one pass
-	fail   func(error)     // as of Together, like end
-	end    func() error
+	fail   func(error)     // as of Together
 	window int64
 
 	mu      sync.Mutex
@@ -39,7 +38,7 @@ func fetch(ctx context.Context, f *File, g Getter) error {
 	}
 	ctx, fail, end := Together(ctx)
 	defer func() { _ = end() }()
-	d := &download{File: f, getter: g, ctx: ctx, fail: fail, end: end}
+	d := &download{File: f, getter: g, ctx: ctx, fail: fail}
 	res, err := d.first()
 	if err != nil {
 		return err
@@ -49,7 +48,8 @@ func fetch(ctx context.Context, f *File, g Getter) error {
 	if !f.out.version.Resumable() {
 		err = f.out.write(res.Body, Range{0, f.out.version.Size})
 	} else {
-		err = d.ranges(res)
+		d.ranges(res)
+		err = end()
 	}
 	if err != nil {
 		return err
@@ -116,7 +116,7 @@ func (d *download) notifyResumed(same bool) {
 }
 
 // ranges writes the first response, and pieces from parallel requests.
-func (d *download) ranges(res *Response) error {
+func (d *download) ranges(res *Response) {
 	others := 0
 	if res.Ranges && d.o.Parallel > 1 {
 		pieces := int64(0)
@@ -130,7 +130,11 @@ func (d *download) ranges(res *Response) error {
 	var writers, follower sync.WaitGroup
 	if others > 0 && len(d.out.ordered.hashes) > 0 {
 		d.window = orderedWindow * int64(d.o.Parallel) * d.o.Piece
-		follower.Go(func() { d.fail(d.out.follow(d.ctx)) })
+		follower.Go(func() {
+			for range d.out.grew { // until it is closed
+				d.fail(d.out.catchUp(d.ctx.Err))
+			}
+		})
 	}
 	for range others {
 		writers.Go(func() { d.fail(d.fetchPieces()) })
@@ -143,7 +147,6 @@ func (d *download) ranges(res *Response) error {
 	close(d.out.grew)
 	follower.Wait()
 	d.out.grew = nil
-	return d.end()
 }
 
 // copySequential writes pieces from a body at offset at, until another goroutine has claimed the next piece.

@@ -2,7 +2,6 @@ package transfer
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"hash"
@@ -46,7 +45,7 @@ type output struct {
 	pieces map[int64]piece // what has been written, by From; guarded by mu, as all that follows
 	front  int64           // From of a piece up to whose beginning all bytes have been written
 	bytes  int64           // the number of written bytes
-	grew   chan struct{}   // receives a value after a piece has grown; nil while no follow runs
+	grew   chan struct{}   // receives a value after a piece has grown; nil while no follower waits for it
 }
 
 // An ordered computes the checksums that need the bytes in order.
@@ -196,16 +195,6 @@ func wrapWrite(err error) error {
 	return &WriteError{err}
 }
 
-// follow computes the ordered checksums behind the writers until grew is closed or ctx ends.
-func (o *output) follow(ctx context.Context) error {
-	for range o.grew {
-		if err := o.catchUp(ctx.Err); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // catchUp adds the contiguous bytes from the beginning to the ordered checksums, unless ended returns an error.
 func (o *output) catchUp(ended func() error) error {
 	buffer := newBuffer()
@@ -247,9 +236,6 @@ func (o *output) missing() (missing set) {
 
 // whole returns the CRC of all bytes, or an error if some are missing.
 func (o *output) whole() (checksum.Sum, error) {
-	if size := o.version.Size; size >= 0 && o.bytes != size {
-		return checksum.Sum{}, fmt.Errorf("%w: received %d of %d bytes", io.ErrUnexpectedEOF, o.bytes, size)
-	}
 	if len(o.ordered.hashes) > 0 {
 		if err := o.catchUp(func() error { return nil }); err != nil {
 			return checksum.Sum{}, err
@@ -258,9 +244,12 @@ func (o *output) whole() (checksum.Sum, error) {
 	crc, at := uint64(0), int64(0)
 	for _, p := range sorted(o.pieces) {
 		if p.From != at {
-			return checksum.Sum{}, fmt.Errorf("%w: bytes %d to %d are missing", io.ErrUnexpectedEOF, at, p.From)
+			break
 		}
 		crc, at = checksum.Combine(o.algorithm, crc, p.CRC, p.To-p.From), p.To
+	}
+	if size := o.version.Size; at != o.bytes || size >= 0 && at != size {
+		return checksum.Sum{}, fmt.Errorf("%w: received %d of %d bytes", io.ErrUnexpectedEOF, at, max(size, o.bytes))
 	}
 	return checksum.FromCRC(o.algorithm, crc), nil
 }
