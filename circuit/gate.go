@@ -18,7 +18,7 @@ import (
 //
 // A gate replaces the fixed open time of a breaker. The gate is limited by five overloads
 // in a row without a fast success between them, or by ten failures in a row of any kind.
-// Until 15 calls have succeeded, two overloads or four failures are enough, and until one
+// Until 15 calls have succeeded, two overloads or three failures are enough, and until one
 // has, two failures or the first throttled response: a process that is new or makes few
 // calls would send more retries than the service can bear before it had seen five. An
 // overload is a throttled response, an attempt that timed out, or an attempt without a
@@ -115,7 +115,7 @@ func (b *Breaker) passGate(ctx context.Context, c *cell.Cell, p *Permit, a ask) 
 	}
 	countAdmitted(c, got)
 	*p = p.withGate(got, b.elapsed())
-	if a.waits && !a.Timeout && got.Start != 0 {
+	if a.waits && a.Timeout == 0 && got.Start != 0 {
 		p.kind |= kind(b.watch(ctx, c, got, time.Duration(end-got.Start))) << watchShift
 	}
 	return nil

@@ -61,7 +61,7 @@ const forever = 100 * 365 * 24 * time.Hour
 
 // enterLine asks g, whose words are in c, to admit an attempt, and waits for it until end.
 func (b *Breaker) enterLine(ctx context.Context, c *cell.Cell, g gate.Gate, now, end int64, a ask) (gate.Permit, bool) {
-	w := gate.Waiter{}
+	w := gate.Waiter{Timeout: a.Timeout}
 	if end <= now {
 		var empty gate.Line // a call that does not wait
 		return w.Permit, empty.Enter(g, &w, now, end, !a.Retries, 0) == gate.Admitted

@@ -112,7 +112,7 @@ func (c *call) acquire(ctx context.Context, b *circuit.Breaker) error {
 		until = c.start.Add(c.policy.MaxElapsed)
 	}
 	a := seam.Attempt{
-		Retries: c.attempt > 0, Timeout: c.policy.AttemptTimeout > 0, Until: until, Made: c.attempt, Queued: (*queueing)(c.policy),
+		Retries: c.attempt > 0, Timeout: c.policy.AttemptTimeout, Until: until, Made: c.attempt, Queued: (*queueing)(c.policy),
 	}
 	if c.series != nil {
 		a.Waited = c.series

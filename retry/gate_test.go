@@ -299,6 +299,31 @@ func TestAGateInAStorm(t *testing.T) {
 	}
 }
 
+// A process that has seen no call succeed waits at its gate until the attempt timeout is left of
+// its time. It used to give up with a quarter of its time left, when an attempt could still
+// have succeeded.
+func TestAProcessWithoutASuccessWaitsUntilItsAttemptTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := retry.Policy{
+			MaxAttempts: 1, AttemptTimeout: 100 * time.Millisecond,
+			Breaker: circuit.New("x", circuit.Config{Gate: circuit.Wait, Observe: func(context.Context, circuit.Transition) {}}),
+			Observe: func(context.Context, retry.Event) {},
+		}
+		slow := func(ctx context.Context) error { return pause(ctx, time.Second) }
+		for p.Breaker.State() == circuit.Closed {
+			_ = retry.Do(t.Context(), &p, slow)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begin := time.Now()
+		err := retry.Do(ctx, &p, slow)
+		_, refused := errors.AsType[*circuit.OpenError](err)
+		if took := time.Since(begin); !refused || took < 890*time.Millisecond || took > 910*time.Millisecond {
+			t.Errorf("%v after %v, want to be refused after 900ms", err, took)
+		}
+	})
+}
+
 // The watch of a call without a timeout ends with the call: calls that had ended well
 // were taken for late ones, and limited the gate of a healthy service.
 func TestCallsThatHaveEndedAreNotLate(t *testing.T) {

@@ -82,7 +82,7 @@ func (m *model) enter(op int32) {
 		end += m.patience(o)
 	}
 	if o.waiter == nil {
-		o.waiter = &gate.Waiter{Tag: op}
+		o.waiter = &gate.Waiter{Tag: op, Timeout: m.clients.config.Policy.AttemptTimeout}
 	}
 	switch g.line.Enter(g.view(), o.waiter, now, end, o.attempt == 0, m.Float64()) {
 	case gate.Admitted:

@@ -94,26 +94,24 @@ func missed() map[string]string {
 
 // A kind is how clients of the gate call.
 type kind struct {
-	name  string // "" is the one that all else is measured with
-	by    func(*sim.Clients)
-	extra float64 // seconds that it may lose more
+	name string // "" is the one that all else is measured with
+	by   func(*sim.Clients)
 }
 
 // kinds returns a policy and a Config of each kind that has the gate. The presets have no
-// attempt timeout of their own: theirs is the scenario's. Who fails fast loses what comes before
-// a probe has found that the service is back, and of bursts and herds the calls for which
-// there is no credit yet, which is why those are not played.
+// attempt timeout of their own: theirs is the scenario's. Who fails fast loses of bursts and herds
+// the calls for which there is no credit yet, which is why those are not played.
 func kinds() []kind {
-	set := func(name string, p retry.Policy, b circuit.Config, extra float64) kind {
+	set := func(name string, p retry.Policy, b circuit.Config) kind {
 		p.AttemptTimeout = sim.Backoff().AttemptTimeout
-		return kind{name, func(c *sim.Clients) { c.Policy, c.Breaker = p, &b }, extra}
+		return kind{name, func(c *sim.Clients) { c.Policy, c.Breaker = p, &b }}
 	}
 	return []kind{
-		{name: "", by: gated},
-		set("Service: ", retry.Service(), circuit.Service(), 0),
-		set("Pipeline: ", retry.Pipeline(), circuit.Pipeline(), 0),
-		set("FailFast: ", sim.Backoff(), circuit.Config{Gate: circuit.FailFast, Budget: 10}, 0.1),
-		set("no budget: ", sim.Backoff(), circuit.Config{Gate: circuit.Wait}, 0),
+		{"", gated},
+		set("Service: ", retry.Service(), circuit.Service()),
+		set("Pipeline: ", retry.Pipeline(), circuit.Pipeline()),
+		set("FailFast: ", sim.Backoff(), circuit.Config{Gate: circuit.FailFast, Budget: 10}),
+		set("no budget: ", sim.Backoff(), circuit.Config{Gate: circuit.Wait}),
 	}
 }
 
@@ -147,7 +145,6 @@ func promised(t *testing.T, s sim.Scenario, k kind, n int, shared bool, without 
 	name := k.name + fleet(s.Name, n, shared)
 	t.Run(name, func(t *testing.T) {
 		m := mean(t, with(s, k.by, n, shared), without.seeds)
-		without.lost += k.extra
 		t.Logf("%v; without retries %v", m, without)
 		switch why := worse(s, m, without); {
 		case why != "" && missed()[name] == "":

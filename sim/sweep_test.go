@@ -61,7 +61,7 @@ func TestGateSweep(t *testing.T) {
 		{"quiet     = fewest", "8 32"},
 		{"probeMax  = 500", "250 1000"},
 		{"costlyMax = 7", "4 6 8"},
-		{"apart     = 1.5", "1 2"},
+		{"apart     = 0.9", "0.7 1.2"},
 		{"few       = 2", "1 4"},
 		{"drain     = 1.5", "1.25 2"},
 		{"raise     = 1.8", "1.4 2.5"},

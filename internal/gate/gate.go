@@ -42,7 +42,7 @@ const (
 	rarely    = 4                      // factor of that time while another host sends the probes
 	costlyMax = 7 * probeMax / 2       // the longest time between probes while attempts are slow
 	sparseMax = 4 * probeMax           // the longest time between probes of a gate that is cold
-	apart     = 1.5                    // that time as a multiple of the mean time between operations
+	apart     = 0.9                    // the least such time, as a multiple of the mean time between operations
 	few       = 2                      // operations a second below which a cold gate is sparse
 	drain     = 1.5                    // pace as a multiple of the demand while successes are fast: a backlog drains at half the demand
 	raise     = 1.8                    // factor by which the pace grows while successes stay fast and callers wait for the pace
@@ -55,7 +55,8 @@ const (
 
 // Words are the state of a gate. The zero Words are in health, and attempts are timed until
 // 16 of them have succeeded. Before 15 have, the gate is cold: two overloads limit it, also
-// if calls succeed between them, or the first throttled response if no attempt has succeeded.
+// if calls succeed between them, or three failures in a row; if no attempt has succeeded, the
+// first throttled response or two failures.
 type Words [3]atomic.Uint64
 
 // Healthy reports whether a gate with the first word first is in health and needs no
@@ -244,20 +245,24 @@ func (g Gate) Status(now int64) Status {
 }
 
 // Reserve returns how long before its end a caller with the time left must stop waiting, so
-// that an attempt can still finish: four times the usual time, six times while results are
-// slow, at least 10 ms, and at most half of left. If the usual time is not known, Reserve
-// returns a quarter of left or of [Patience], whichever is less: after that time an
-// attempt is late.
-func (g Gate) Reserve(left time.Duration) time.Duration {
+// that an attempt with that timeout (0 means none) can still finish: four times the usual
+// time, six times while results are slow, at least 10 ms, and at most half of left. If the
+// usual time is not known, Reserve returns a quarter of left or of [Patience], whichever is
+// less. It never returns more than the timeout.
+func (g Gate) Reserve(left, timeout time.Duration) time.Duration {
 	first := g.Words[0].Load()
 	reserve := 4 * baseOf(first)
-	switch {
-	case reserve == 0:
-		return min(left, Patience) / 4
-	case first&slowBit != 0:
+	if first&slowBit != 0 {
 		reserve += reserve / 2
 	}
-	return min(max(reserve, tick), left/2)
+	if reserve == 0 {
+		reserve = min(left, Patience) / 4
+	}
+	reserve = min(max(reserve, tick), left/2)
+	if timeout > 0 {
+		reserve = min(reserve, timeout)
+	}
+	return reserve
 }
 
 // LateAfter returns the time after which an attempt without a timeout is [Late]: that of the

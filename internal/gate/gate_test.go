@@ -173,7 +173,7 @@ func TestAColdGateIsLimitedSoon(t *testing.T) {
 	for outcome, limits := range map[gate.Outcome]map[int]int{
 		gate.Throttled: {0: 1, 1: 2, 14: 2, 15: 5, 100: 5},
 		gate.TimedOut:  {0: 2, 1: 2, 14: 2, 15: 5, 100: 5},
-		gate.Failure:   {0: 2, 1: 4, 14: 4, 15: 10, 100: 10},
+		gate.Failure:   {0: 2, 1: 3, 14: 3, 15: 10, 100: 10},
 	} {
 		for successes, want := range limits {
 			k := &key{Gate: gate.Gate{Words: new(gate.Words)}, now: start}
@@ -212,6 +212,52 @@ func TestAColdGateProbesAsOftenAsItIsCalled(t *testing.T) {
 	}
 	if probes < 25 || probes > 50 {
 		t.Errorf("%d probes for 60 operations, want about two for three", probes)
+	}
+}
+
+// A cold gate counts its successes as operations, so that it knows its demand as soon as it is
+// limited, and does not send more probes at first than it would be called.
+func TestAColdGateKnowsItsDemandWhenItIsLimited(t *testing.T) {
+	for name, idle := range map[string]int64{"a call a second": second, "a call a minute": 60 * second} {
+		k := &key{Gate: gate.Gate{Words: new(gate.Words)}, now: start}
+		for range 4 {
+			k.call(t, gate.Success, base)
+			k.now += idle - base
+		}
+		for k.call(t, gate.Failure, ms) != gate.Limited {
+		}
+		begin := k.now
+		k.Arrive(k.now)
+		for range 3 { // the caller keeps trying
+			at, p := k.admission(t)
+			k.now = at
+			k.Done(p, gate.Failure, at)
+		}
+		if took := k.now - begin; took < 3*second || took > 8*second {
+			t.Errorf("%s: three probes within %d ms, want at most two for three operations", name, took/ms)
+		}
+	}
+}
+
+// A caller keeps no more time for its attempt than the attempt's timeout, even if the usual time
+// is not known. It used to give up with a quarter of its time left.
+func TestTheReserveIsAtMostTheTimeout(t *testing.T) {
+	cold := gate.Gate{Words: new(gate.Words)}
+	for _, c := range []struct {
+		gate                gate.Gate
+		left, timeout, want time.Duration
+	}{
+		{cold, 4 * time.Second, 0, time.Second},
+		{cold, 4 * time.Second, 200 * time.Millisecond, 200 * time.Millisecond},
+		{cold, 400 * time.Millisecond, 200 * time.Millisecond, 100 * time.Millisecond},
+		{cold, 10 * time.Minute, 0, gate.Patience / 4},
+		{warm(t).Gate, 4 * time.Second, 0, time.Duration(4 * base)},
+		{warm(t).Gate, 4 * time.Second, time.Duration(base), time.Duration(base)},
+		{warm(t).Gate, time.Duration(base), time.Second, time.Duration(base / 2)},
+	} {
+		if got := c.gate.Reserve(c.left, c.timeout); got != c.want {
+			t.Errorf("of %v with a timeout of %v and a base of %v: %v, want %v", c.left, c.timeout, c.gate.Base(), got, c.want)
+		}
 	}
 }
 

@@ -47,8 +47,9 @@ type Line struct {
 type Waiter struct {
 	queue.Entry
 
-	Tag      any    // for the driver of the line
-	Permit   Permit // if Admitted
+	Tag      any           // for the driver of the line
+	Timeout  time.Duration // of the attempt, set before Enter; 0 means none
+	Permit   Permit        // if Admitted
 	Admitted bool
 
 	since  int64 // when the caller entered
@@ -81,7 +82,7 @@ func (l *Line) Enter(g Gate, w *Waiter, now, end int64, first bool, u float64) E
 		l.ahead, l.fresh, l.pause = 0, 0, 0
 	}
 	left := time.Duration(end - now)
-	leave := end - int64(g.Reserve(left))
+	leave := end - int64(g.Reserve(left, w.Timeout))
 	waits := left > 0 && l.waiters.Len() < maxLine && (!g.Shut() || g.NotBefore < leave)
 	if !waits || !g.Limited() {
 		if w.Permit, w.Admitted = g.Admit(now); w.Admitted {
@@ -91,7 +92,7 @@ func (l *Line) Enter(g Gate, w *Waiter, now, end int64, first bool, u float64) E
 	if !waits {
 		return Refused
 	}
-	*w = Waiter{Tag: w.Tag, since: now, end: end, chance: u, look: now + int64(u*float64(lookInterval(left, left)))}
+	*w = Waiter{Tag: w.Tag, Timeout: w.Timeout, since: now, end: end, chance: u, look: now + int64(u*float64(lookInterval(left, left)))}
 	l.waiters.Join(w, leave)
 	if l.ahead >= outrun {
 		l.waiters.Head().look = now

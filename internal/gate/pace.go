@@ -32,9 +32,8 @@ func (s *state) interval(now int64) time.Duration {
 }
 
 // probeTime returns the time between probes: that of sixteen operations, at most half a
-// second, or 1.75 s while attempts are slow. A cold gate sends at most two probes
-// for three operations, but one each two seconds, since many processes that make few calls
-// would otherwise send more probes than calls.
+// second, or 1.75 s while attempts are slow. That of a cold gate at which callers wait
+// is longer: see apart.
 func (s *state) probeTime(now int64) time.Duration {
 	t := probeMax
 	switch {
@@ -46,8 +45,8 @@ func (s *state) probeTime(now int64) time.Duration {
 	if k := s.demand(now); k > 0 {
 		t = min(t, time.Duration(fewest/k*float64(time.Second)))
 	}
-	if s.cold() {
-		t = max(t, min(time.Duration(apart*float64(s.between())), sparseMax))
+	if s.cold() && !s.failFast {
+		t = max(t, s.apart())
 	}
 	return t
 }
@@ -55,7 +54,18 @@ func (s *state) probeTime(now int64) time.Duration {
 // between returns the mean time between operations until the last admission, also if few have
 // arrived.
 func (s *state) between() time.Duration {
-	return time.Duration(s.last-s.since) / time.Duration(s.operations+1)
+	return time.Duration(s.last-s.since) / time.Duration(max(s.operations, 1))
+}
+
+// apart returns the least time between the probes of a cold gate, since many processes that make
+// few calls would otherwise send more probes than calls: about that of an operation, and half
+// more while no attempt succeeds.
+func (s *state) apart() time.Duration {
+	t := time.Duration(apart * float64(s.between()))
+	if s.state() == Open {
+		t += t / 2
+	}
+	return min(t, sparseMax)
 }
 
 // cold reports whether the gate has seen few attempts succeed: its process is new, or makes few

@@ -256,9 +256,9 @@ func TestALineKeepsItsOrderAndItsReserve(t *testing.T) {
 			leaves := map[*gate.Waiter]int64{}
 			for len(ends) < 50 || line.Len() > 0 {
 				if len(ends) < 50 {
-					w, end := new(gate.Waiter), k.now+20*ms+r.Int64N(3*second)
+					w, end := &gate.Waiter{Timeout: time.Duration(r.IntN(2)) * 30 * time.Millisecond}, k.now+20*ms+r.Int64N(3*second)
 					if line.Enter(k.Gate, w, k.now, end, true, r.Float64()) == gate.Waiting {
-						ends[w], leaves[w] = end, end-int64(k.Reserve(time.Duration(end-k.now)))
+						ends[w], leaves[w] = end, end-int64(k.Reserve(time.Duration(end-k.now), w.Timeout))
 					} else {
 						ends[new(gate.Waiter)] = 0
 					}

@@ -27,6 +27,14 @@ func (s *state) row() int {
 	}
 }
 
+// failures returns how many failures of any kind in a row limit a gate in health.
+func (s *state) failures() int {
+	if s.cold() {
+		return s.row() + 1
+	}
+	return 2 * s.row()
+}
+
 // admit asks for one attempt. The pace does not delay it if follows is true, nor if alone is
 // and the gate is not sparse: if no other caller waits, the one that makes one call after the
 // other makes the demand, and the pace would keep it at a fraction of what the service can serve.
@@ -145,7 +153,7 @@ func (s *state) whileHealthy(p Permit, r verdict, now int64) Change {
 		return Unchanged
 	}
 	one := s.over == 1 && !r.remote // one timeout means nothing
-	if row := s.row(); (s.over < row || one) && s.run < 2*row {
+	if (s.over < s.row() || one) && s.run < s.failures() {
 		return Unchanged
 	}
 	s.limit(r.slow, now)
@@ -174,7 +182,7 @@ func (s *state) succeeded(p Permit, r verdict, now int64) {
 		s.over, s.since, s.operations = 0, now, 0
 	}
 	if r.timed && (s.cold() || !doubted && (!calm || late)) {
-		s.learn(r.took)
+		s.learn(r.took, now)
 	}
 	if !calm && !doubted && s.warm == fewest {
 		s.since, s.operations = now, together
@@ -189,10 +197,11 @@ func (s *state) settles(r verdict) bool { return r.fast && s.over > 0 && !s.cold
 const together = 1
 
 // learn moves the base of a gate in health: the mean of the first sixteen successes, then one
-// sixteenth of the way. A base learned in trouble is replaced.
-func (s *state) learn(took time.Duration) {
+// sixteenth of the way. A base learned in trouble is replaced. The first success begins the
+// count of operations, so that a cold gate knows its demand as soon as it is limited.
+func (s *state) learn(took time.Duration, now int64) {
 	if s.warm == 0 {
-		s.base = 0
+		s.base, s.since = 0, now-int64(took)
 	}
 	s.warm = min(s.warm+1, fewest)
 	s.move(took, s.warm)
@@ -204,14 +213,18 @@ func (s *state) move(took time.Duration, n int) {
 	s.base = max(s.base+(took-s.base)/time.Duration(n), baseUnit)
 }
 
-// limit limits the gate. A base that is not known yet is dropped: it was learned in trouble.
+// limit limits the gate. A base that is not known yet is dropped, since it was learned in
+// trouble, but the successes are operations that have arrived since the first of them.
 func (s *state) limit(slow bool, now int64) {
 	s.generation++
 	s.limited, s.slow, s.credits, s.over = true, slow, 0, 0
 	s.last, s.refused = now, now
-	s.operations, s.since = 0, now
+	s.operations = 0
 	if s.cold() {
-		s.warm, s.base = 0, 0
+		s.operations, s.warm, s.base = s.warm, 0, 0
+	}
+	if s.since = max(s.since, now-int64(longest)); s.operations == 0 {
+		s.since = now
 	}
 }
 

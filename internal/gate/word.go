@@ -6,7 +6,7 @@ import "time"
 //
 //	first:  generation 8 | limited 1 | slow 1 | run 4 | over 4, while limited raises | warm 5 | credits 12 | base 29 (1/8 µs)
 //	second: last admission 40 (µs) | last refusal 24 (ms)
-//	third:  operations 24 | instant 40 (ms): since when they are counted; in health 0 | last fast success
+//	third:  operations 24 | instant 40 (ms): since when they are counted; in health 0 | last fast success, or first of a cold gate
 //
 // The instants wrap around after 12 days, 4 hours and 34 years. In health the second word
 // is not used. A gate is in health if all bits of the first word are 0, except the
@@ -62,7 +62,7 @@ type state struct {
 	refused int64 // when an attempt was last refused
 
 	operations int   // counted since the instant below
-	since      int64 // in health: when the last fast success ended
+	since      int64 // in health: when the last fast success ended; of a cold gate when its first success began
 }
 
 func baseOf(first uint64) time.Duration { return time.Duration(first&baseMask) * baseUnit }

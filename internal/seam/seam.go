@@ -45,12 +45,12 @@ type Result struct {
 
 // An Attempt describes the next attempt of an operation to its breaker.
 type Attempt struct {
-	Retries bool      // the attempt is a retry
-	Timeout bool      // the attempt has a timeout of its own
-	Until   time.Time // the caller waits no longer than until then; zero means until the deadline of the context
-	Made    int       // number of attempts that the operation has made
-	Queued  Queued    // is notified of a wait; nil if not needed
-	Waited  Waited    // is told how long the attempt has waited; nil if not needed
+	Retries bool          // the attempt is a retry
+	Timeout time.Duration // the attempt's own timeout; 0 means none
+	Until   time.Time     // the caller waits no longer than until then; zero means until the deadline of the context
+	Made    int           // number of attempts that the operation has made
+	Queued  Queued        // is notified of a wait; nil if not needed
+	Waited  Waited        // is told how long the attempt has waited; nil if not needed
 }
 
 // A WaitCause says what an operation waited for.
