@@ -158,6 +158,7 @@ func (f *File) begin(v Version) error {
 		return err
 	}
 	if f.state == nil {
+		_ = f.staging.root.Remove(f.stateName) // left by a process that was killed after its rename
 		file, err := private.Make(f.staging.root, f.stateName)
 		if err != nil {
 			return err

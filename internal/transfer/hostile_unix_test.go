@@ -564,21 +564,36 @@ func TestReplacedMeanwhile(t *testing.T) {
 	}
 }
 
-// The leftovers of a process that was killed after its rename are removed by the next one.
+// The leftovers of a process that was killed after its rename are removed by the next one that writes the file, also if
+// it keeps the staging directory, as in a tree: there each next one used to fail, because the state existed.
 func TestKilledAfterTheRename(t *testing.T) {
 	b := content(7, size)
-	dir, staging := interrupted(t, b)
-	parts, _ := filepath.Glob(filepath.Join(staging, "*.part"))
-	if err := os.Rename(strings.Join(parts, ""), filepath.Join(dir, "x")); err != nil {
-		t.Fatal(err)
+	for _, inTree := range []bool{false, true} {
+		dir := t.TempDir()
+		fetch := func(m *memory) error {
+			tree, err := transfer.OpenTree(dir, false)
+			check(t, err)
+			var f *transfer.File
+			if inTree {
+				f = createIn(t, tree, "x")
+			} else {
+				f = create(t, dir, transfer.Options{Source: "x"})
+			}
+			if err = f.Fetch(t.Context(), m); err == nil {
+				_, err = f.Commit()
+			}
+			f.Close()
+			check(t, tree.Close(err == nil))
+			return err
+		}
+		broken := getter(b)
+		broken.fail = func() int { return 2 << 20 }
+		if err := fetch(broken); !errors.Is(err, errBroken) {
+			t.Fatal(err)
+		}
+		part := one(t, one(t, dir, ".perdure-"), ".part")
+		check(t, os.Rename(part, filepath.Join(dir, "x")))
+		check(t, fetch(getter(b)))
+		only(t, dir, b)
 	}
-	f := create(t, dir, transfer.Options{Source: "s"})
-	if err := f.Fetch(t.Context(), getter(b)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.Commit(); err != nil {
-		t.Fatal(err)
-	}
-	f.Close()
-	only(t, dir, b)
 }
