@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/seed-0f2c7998/perdure/internal/transfer"
 )
 
 // A DST that is mounted by itself, as containers have it, can't have another file
@@ -38,6 +40,22 @@ func TestDSTThatIsMounted(t *testing.T) {
 	if content, err := os.ReadFile(outside); e.code != 0 || !bytes.Equal(content, mib20()) {
 		t.Errorf("the way does not lead there: %d bytes (%v); %v", len(content), err, e)
 	}
+}
+
+// What a killed copy has left in a directory is known, and does not go up, also if
+// the directory is mounted read-only, as for a backup.
+func TestLeftoversInAReadOnlyMount(t *testing.T) {
+	s := newScene(t)
+	planted(t, s.dir, map[string]string{"x": "x"})
+	left, err := transfer.Create(filepath.Join(s.dir, "left"), transfer.Options{Source: "s"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer left.Close()
+	at := t.TempDir()
+	mount(t, at, "-o", "bind,ro", s.dir)
+	s.runs(t, 0, "-r", at, "s3://bikes/up")
+	sameAs(t, "up", s.objects("up/"), map[string]string{"x": "x"})
 }
 
 // Files go up below a prefix with a million keys in no more memory than below an

@@ -137,10 +137,10 @@ func checkPrivate(info fs.FileInfo) error {
 	return nil
 }
 
-// readOwner opens and reads the owner file of root. The owner is zero if the file is damaged or truncated. The error is
-// errForeign if it is the file of another directory, and errUnowned if an empty directory has none.
-func readOwner(root *os.Root) (f *os.File, o owner, err error) {
-	f, err = private.Open(root, ownerName, os.O_RDWR, private.File)
+// readOwner opens with flags, and reads, the owner file of root. The owner is zero if the file is damaged or truncated.
+// The error is errForeign if it is the file of another directory, and errUnowned if an empty directory has none.
+func readOwner(root *os.Root, flags int) (f *os.File, o owner, err error) {
+	f, err = private.Open(root, ownerName, flags, private.File)
 	if errors.Is(err, fs.ErrNotExist) && isEmpty(root) {
 		return nil, o, errUnowned
 	}
@@ -212,7 +212,7 @@ func list(root *os.Root) ([]fs.DirEntry, error) { return fs.ReadDir(root.FS(), "
 
 // claimLeftover is the claim of what an earlier process has left.
 func claimLeftover(root *os.Root, tree bool) (*os.File, error) {
-	f, o, err := readOwner(root)
+	f, o, err := readOwner(root, os.O_RDWR)
 	switch {
 	case err != nil:
 		return f, err
@@ -289,7 +289,7 @@ func IsStaging(dir, name string) (is bool) {
 	}
 	defer func() { _ = root.Close() }()
 	s, err := openStaging(root, name, false, func(root *os.Root, _ bool) (*os.File, error) {
-		f, _, err := readOwner(root)
+		f, _, err := readOwner(root, os.O_RDONLY) // which is allowed on a read-only file system
 		is = err == nil || errors.Is(err, errUnowned)
 		return f, err
 	})
