@@ -85,8 +85,7 @@ func (s *state) probeAt(now int64) int64 {
 	if s.rare && s.state() == Open {
 		t = min(rarely*t, costlyMax)
 	}
-	u := float64(hash(uint64(s.last/int64(time.Microsecond)))>>11) / (1 << 53)
-	at := s.last + int64(float64(t)*(0.75+0.5*u))
+	at := s.last + int64(float64(t)*(0.75+0.5*uniform(s.last/int64(time.Microsecond))))
 	if s.state() == Open {
 		at = max(at, s.notBefore)
 	}
@@ -95,6 +94,9 @@ func (s *state) probeAt(now int64) int64 {
 
 // paced returns the instant from which a credit may be spent by the pace.
 func (s *state) paced(now int64) int64 { return s.last + int64(s.interval(now)) }
+
+// uniform returns a number in [0, 1) by the hash of x.
+func uniform(x int64) float64 { return float64(hash(uint64(x))>>11) / (1 << 53) } //nolint:gosec // only bits of x matter
 
 // hash is the finalizer of SplitMix64: each bit of x changes half of the bits of the result.
 func hash(x uint64) uint64 {

@@ -325,8 +325,7 @@ func (s *state) reward(r verdict, follows bool, now int64) {
 
 // raisePace raises the pace, about once in the time raising, if callers wait for the pace.
 func (s *state) raisePace(now int64) {
-	u := float64(hash(uint64(now))>>11) / (1 << 53) //nolint:gosec // only bits of it matter
-	if now-s.refused < int64(quiet) && u*float64(raising) < float64(s.interval(now)) {
+	if now-s.refused < int64(quiet) && uniform(now)*float64(raising) < float64(s.interval(now)) {
 		s.raises = min(s.raises+1, maxRow)
 	}
 }
