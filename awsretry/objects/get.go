@@ -153,7 +153,9 @@ func (g *getter) Get(ctx context.Context, r transfer.Range, of *transfer.Version
 
 // keep stores the description of the object.
 func (g *getter) keep(o Object, whole bool) {
-	if old := g.object.Load(); whole || old.ETag == "" {
+	if old := g.object.Load(); whole {
+		g.object.Store(&o)
+	} else if old.ETag == "" {
 		g.object.CompareAndSwap(old, &o)
 	}
 }

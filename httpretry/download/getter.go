@@ -137,8 +137,10 @@ func (g *getter) read(res *http.Response, r transfer.Range, of *transfer.Version
 
 // note keeps the header of res, if res is the first response of its version.
 func (g *getter) note(res *http.Response, first bool) {
-	if old := g.header.Load(); first || old == nil {
-		g.header.CompareAndSwap(old, &res.Header)
+	if first {
+		g.header.Store(&res.Header)
+	} else {
+		g.header.CompareAndSwap(nil, &res.Header)
 	}
 }
 
