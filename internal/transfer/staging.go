@@ -150,7 +150,7 @@ func readOwner(root *os.Root, flags int) (f *os.File, o owner, err error) {
 	text, err := io.ReadAll(io.LimitReader(f, 4<<10))
 	inode := inodeOf(root)
 	switch {
-	case err != nil || inode == 0:
+	case err != nil:
 		return f, o, errForeign
 	case record.Decode(text, &o) && o.Format == ownerFormat && o.Inode == inode:
 		return f, o, nil
@@ -169,7 +169,7 @@ var errUnowned = errors.New("an empty staging directory")
 // ofOtherVersion parses text as the owner file, of another version of perdure, of the directory with this inode.
 func ofOtherVersion(text []byte, inode uint64) (o owner, err error) {
 	err = json.NewDecoder(bytes.NewReader(text)).Decode(&o) // what follows, such as a checksum, depends on the version
-	if err != nil || o.Inode != inode || o.Format == ownerFormat || !strings.HasPrefix(o.Format, ownerOf) {
+	if err != nil || inode == 0 || o.Inode != inode || o.Format == ownerFormat || !strings.HasPrefix(o.Format, ownerOf) {
 		return owner{}, errForeign
 	}
 	return o, nil
@@ -181,7 +181,7 @@ func ofOtherVersion(text []byte, inode uint64) (o owner, err error) {
 func damaged(text []byte, inode uint64) bool {
 	for _, tree := range []bool{false, true} {
 		want, err := record.Encode(owner{ownerFormat, inode, tree})
-		if err != nil {
+		if err != nil || inode == 0 { // not supported on this system
 			return false
 		}
 		same := 0 // bytes at the beginning

@@ -32,8 +32,8 @@ type piece struct {
 }
 
 // parseState parses the content of a state file: what a part is of, and which of its ranges are written, in order and
-// without overlaps. Of two records with the same From the later one is longer. Truncated and altered records are ignored; ok is false if that is the first
-// one, or if it has another format.
+// without overlaps. Of two records with the same From the later one is longer. Truncated and altered records are
+// ignored; ok is false if that is the first one, or if it has another format.
 func parseState(text []byte) (h head, pieces []piece, ok bool) {
 	first := bytes.IndexByte(text, '\n') + 1
 	if !record.Decode(text[:first], &h) || h.Format != stateFormat || !h.Version.Resumable() {
